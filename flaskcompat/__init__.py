@@ -1,0 +1,55 @@
+"""Serve Haystack pipelines and agents to any OpenAI client, from a plain, threaded Flask app."""
+
+from haystack import Pipeline
+
+from flaskcompat._version import __version__
+from flaskcompat.app import create_app
+from flaskcompat.errors import APIError, FlaskCompatError
+from flaskcompat.extension import FlaskCompat
+from flaskcompat.log import log
+from flaskcompat.open_webui import PipelineEvent
+from flaskcompat.protocol.citations import citations
+from flaskcompat.protocol.deltas import Citation
+from flaskcompat.protocol.inputs import (
+    chat_messages_from_openai_messages,
+    chat_messages_from_openai_response,
+    get_input_files,
+    get_last_user_input_text,
+    get_last_user_message,
+    is_user_message,
+)
+from flaskcompat.runtime.callbacks import (
+    default_on_pipeline_end,
+    default_on_tool_call_end,
+    default_on_tool_call_start,
+)
+from flaskcompat.runtime.registry import Registry
+from flaskcompat.runtime.streaming import AsyncPipeline, async_streaming_generator, streaming_generator
+from flaskcompat.runtime.wrapper import BasePipelineWrapper
+
+__all__ = [
+    "APIError",
+    "AsyncPipeline",
+    "BasePipelineWrapper",
+    "Citation",
+    "FlaskCompat",
+    "FlaskCompatError",
+    "Pipeline",
+    "PipelineEvent",
+    "Registry",
+    "__version__",
+    "async_streaming_generator",
+    "chat_messages_from_openai_messages",
+    "chat_messages_from_openai_response",
+    "citations",
+    "create_app",
+    "default_on_pipeline_end",
+    "default_on_tool_call_end",
+    "default_on_tool_call_start",
+    "get_input_files",
+    "get_last_user_input_text",
+    "get_last_user_message",
+    "is_user_message",
+    "log",
+    "streaming_generator",
+]

@@ -1,0 +1,59 @@
+"""The application that ``flask --app flaskcompat run`` serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from flask import Flask
+from werkzeug.exceptions import HTTPException
+
+from flaskcompat import log as logging
+from flaskcompat.blueprints import add_request_id, begin_request, end_request
+from flaskcompat.blueprints.replies import error_response
+from flaskcompat.cli import announce, serve_command
+from flaskcompat.config import read_environment, set_defaults
+from flaskcompat.extension import FlaskCompat
+
+DEMOS = Path(__file__).parent / "demos"
+
+
+def create_app(config: Mapping[str, Any] | None = None) -> Flask:
+    """An application that serves a folder of wrappers and nothing else.
+
+    Settings come from the environment, and from *config* before it. The folder is ``FLASKCOMPAT_PIPELINES_DIR``,
+    else ``./pipelines`` where that exists, else the demos of this package.
+
+    :raises ValueError: for a setting that cannot be read.
+    :raises PipelineLoadError: as :meth:`FlaskCompat.init_app`.
+    """
+    app = Flask("flaskcompat", static_folder=None, root_path=str(Path(__file__).parent))
+    read_environment(app)
+    app.config.update(config or {})
+    set_defaults(app)
+    logging.configure(app.config["FLASKCOMPAT_LOG_LEVEL"])
+    # A redirect would repeat the Host header; doubled slashes are answered as they are.
+    app.url_map.merge_slashes = False
+    FlaskCompat(app, pipelines=app.config["FLASKCOMPAT_PIPELINES_DIR"] or _default_folder())
+    app.before_request(begin_request)
+    app.after_request(add_request_id)
+    app.teardown_request(end_request)
+    app.register_error_handler(HTTPException, error_response)
+    app.register_error_handler(Exception, error_response)
+    app.cli.add_command(serve_command)
+    _announce_run(app)
+    return app
+
+
+def _default_folder() -> Path:
+    local = Path("pipelines")
+    return local if local.is_dir() else DEMOS
+
+
+def _announce_run(app: Flask) -> None:
+    """Say what is served, where ``flask run`` is making the app: its own context knows the address."""
+    context = click.get_current_context(silent=True)
+    if context is not None and context.info_name == "run" and "port" in context.params:
+        announce(app, context.params["host"], context.params["port"])

@@ -1,0 +1,56 @@
+"""The HTTP side (see README.md beside this file)."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, current_app, g, request
+from werkzeug.exceptions import default_exceptions
+
+from flaskcompat.blueprints import chat_completions, files, models, responses
+from flaskcompat.blueprints.fallback import add_fallback
+from flaskcompat.blueprints.replies import error_response
+from flaskcompat.blueprints.requests import request_id_of
+from flaskcompat.log import request_id
+from flaskcompat.runtime.registry import Registry
+
+
+def make_blueprint(registry: Registry, name: str = "flaskcompat") -> Blueprint:
+    """All routes over *registry*, with error handlers of their own.
+
+    View functions have OpenAI's operation names: ``<name>.chat_completions.create_chat_completion``,
+    ``<name>.responses.create_response``, ``<name>.models.list_models``, ``<name>.models.retrieve_model``,
+    ``<name>.files.upload_file``.
+    """
+    blueprint = Blueprint(name, __name__)
+    for module in (models, chat_completions, responses, files):
+        blueprint.register_blueprint(module.make_blueprint(registry))
+    add_fallback(blueprint)
+
+    @blueprint.before_request
+    def begin() -> None:
+        begin_request()
+        request.max_content_length = current_app.config["FLASKCOMPAT_MAX_BODY_BYTES"]
+
+    blueprint.after_request(add_request_id)
+    blueprint.teardown_request(end_request)
+    # Under each status of its own as well: a host's handler for a status would come before one for all errors.
+    for status in default_exceptions:
+        blueprint.register_error_handler(status, error_response)
+    blueprint.register_error_handler(Exception, error_response)
+    return blueprint
+
+
+def begin_request() -> None:
+    """Give the current request its id, once."""
+    if "flaskcompat_request_id" not in g:
+        g.flaskcompat_request_id = request_id.set(request_id_of(request))
+
+
+def add_request_id(response: Response) -> Response:
+    response.headers["x-request-id"] = request_id.get()
+    return response
+
+
+def end_request(_: BaseException | None) -> None:
+    """Take the id off the thread, which serves others next."""
+    if (token := g.pop("flaskcompat_request_id", None)) is not None:
+        request_id.reset(token)

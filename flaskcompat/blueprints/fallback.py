@@ -1,0 +1,116 @@
+"""What no plain route of ours matches: paths without ``/v1``, doubled slashes, unknown paths, wrong methods.
+
+One rule of the least weight takes them all, so that any route of the host's wins over it, whichever was registered
+first; and where the host has a route for a path under other methods, the host's own 405 is left standing.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from flask import Blueprint, Flask, Response, current_app, request
+from flask.sansio.blueprints import BlueprintSetupState
+from werkzeug.exceptions import MethodNotAllowed as HTTPMethodNotAllowed
+from werkzeug.exceptions import NotFound as HTTPNotFound
+from werkzeug.routing import BaseConverter, Map, Rule, ValidationError
+
+from flaskcompat.errors import MethodNotAllowed, NotFound
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_CONVERTER = "flaskcompat_fallback"
+
+
+class _Fallback(BaseConverter):
+    """Matches all that may be ours: ``v1`` and below, and the same families without it.
+
+    :param prefix: of the endpoints that are ours.
+    :param mount: the blueprint's URL prefix.
+    """
+
+    regex = r"/*(?:v1(?:/[\s\S]*)?|(?:models|responses|files)(?:/[\s\S]*)?|chat/+completions/*)"
+    weight = 1_000_000
+    part_isolating = False
+
+    def __init__(self, map: Map, prefix: str, mount: str) -> None:
+        super().__init__(map)
+        self._prefix = prefix
+        self._mount = mount
+
+    def to_python(self, value: str) -> str:
+        path = f"{self._mount}/{_plain(value)}".split("/")
+        for rule in self.map.iter_rules():
+            if not rule.endpoint.startswith(self._prefix) and _covers(rule.rule, path):
+                raise ValidationError
+        return value
+
+
+def _covers(rule: str, path: list[str]) -> bool:
+    """Whether a host's *rule* is about *path*, by its segments; one that starts with a variable is about all."""
+    parts = rule.rstrip("/").split("/")
+    if len(parts) < 2 or parts[1].startswith("<"):
+        return False
+    for index, part in enumerate(parts):
+        if part.startswith("<path:"):
+            return len(path) > index
+        if index >= len(path) or not (part.startswith("<") or part == path[index]):
+            return False
+    return len(parts) == len(path)
+
+
+def _plain(path: str) -> str:
+    """*path* without doubled, leading and trailing slashes."""
+    return re.sub("/{2,}", "/", path).strip("/")
+
+
+def add_fallback(blueprint: Blueprint) -> None:
+    """Give *blueprint* the rule; its endpoint is ``fallback``."""
+
+    @blueprint.record
+    def register(state: BlueprintSetupState) -> None:
+        app = state.app
+        assert isinstance(app, Flask)
+        app.url_map.converters.setdefault(_CONVERTER, _Fallback)
+        own = f"{state.name_prefix}.{state.name}.".lstrip(".")
+        mount = (state.url_prefix or "").rstrip("/")
+        routes: list[Map] = []
+
+        def fallback(path: str) -> Response:
+            if not routes:
+                routes.append(_own_routes(current_app, own, mount))
+            return _dispatch(routes[0], _plain(path))
+
+        state.add_url_rule(
+            f"/<{_CONVERTER}({own!r}, {mount!r}):path>",
+            "fallback",
+            fallback,
+            methods=_METHODS,
+            provide_automatic_options=False,
+            strict_slashes=False,
+        )
+
+
+def _own_routes(app: Flask, own: str, mount: str) -> Map:
+    """The plain routes of this blueprint as a map of their own."""
+    rules = [
+        Rule(rule.rule.removeprefix(mount), endpoint=rule.endpoint, methods=rule.methods, strict_slashes=False)
+        for rule in app.url_map.iter_rules()
+        if rule.endpoint.startswith(own) and rule.endpoint != f"{own}fallback"
+    ]
+    return Map(rules, merge_slashes=False)
+
+
+def _dispatch(routes: Map, path: str) -> Any:
+    if path.split("/")[0] != "v1":
+        path = f"v1/{path}"
+    try:
+        endpoint, values = routes.bind("").match(f"/{path}", request.method)
+    except HTTPMethodNotAllowed as error:
+        raise MethodNotAllowed(error.valid_methods or ()) from None
+    except HTTPNotFound:
+        raise NotFound from None
+    if request.method == "OPTIONS":
+        return current_app.make_default_options_response()
+    if endpoint.endswith(".files.upload_file"):
+        request.max_content_length = current_app.config["FLASKCOMPAT_MAX_UPLOAD_BYTES"]
+    return current_app.ensure_sync(current_app.view_functions[endpoint])(**values)

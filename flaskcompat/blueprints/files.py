@@ -1,0 +1,127 @@
+"""``POST /v1/files``: uploads, which a wrapper's ``run_file_upload`` keeps, or nobody."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, cast
+
+from flask import Blueprint, Response, current_app, request
+from werkzeug.datastructures import FileStorage, MultiDict
+from werkzeug.formparser import FormDataParser
+
+from flaskcompat.blueprints.replies import failure, json_reply
+from flaskcompat.blueprints.requests import refuse_encoding
+from flaskcompat.errors import MissingParameter, UnsupportedMediaType, WrapperContractError
+from flaskcompat.log import log
+from flaskcompat.protocol.ids import new_id
+from flaskcompat.runtime.registry import Model, Registry
+from flaskcompat.runtime.wrapper import Headers, implements
+from flaskcompat.schemas import FileObject
+
+#: Limits of a multipart body: parts, and bytes of a field that is no file.
+MAX_PARTS = 1000
+MAX_FIELD_BYTES = 500_000
+_IN_MEMORY = 1 << 20  # bytes of an upload kept in memory before it goes to a temporary file
+_NAME_LIMIT = 255
+_NOT_IN_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+_schema = FileObject()
+
+
+def make_blueprint(registry: Registry) -> Blueprint:
+    blueprint = Blueprint("files", __name__)
+
+    @blueprint.before_request
+    def raise_limit() -> None:
+        request.max_content_length = current_app.config["FLASKCOMPAT_MAX_UPLOAD_BYTES"]
+
+    @blueprint.post("/v1/files")
+    def upload_file() -> Response:
+        keeper = next((model for model in registry if implements(model.wrapper, "run_file_upload")), None)
+        form, files = _parse(keeper is not None)
+        file, purpose = files.get("file"), form.get("purpose")
+        if file is None:
+            raise MissingParameter("file")
+        if not purpose:
+            raise MissingParameter("purpose")
+        filename = label_of(file.filename)
+        size = file.stream.seek(0, 2)
+        kept: Mapping[str, Any] = {}
+        if keeper is None:
+            log.warning("an uploaded file is not kept: no wrapper implements run_file_upload")
+        else:
+            file.stream.seek(0)
+            kept = _keep(keeper, filename, file.content_type, file.stream.read(), purpose)
+        created = int(time.time())
+        described = {"id": new_id("file-"), "bytes": size, "created_at": created, "filename": filename or "file"}
+        described |= {"purpose": purpose, "status": "processed"}
+        own = {key: value for key, value in kept.items() if value is not None}
+        return json_reply(_schema.dump({**described, **own}) | {k: v for k, v in own.items() if k not in _schema.fields})
+
+    return blueprint
+
+
+def label_of(filename: str | None) -> str | None:
+    """A client's file name as a label: the last part of a path, without control characters, 255 at most."""
+    base = _NOT_IN_NAME.sub("", re.split(r"[/\\]", filename or "")[-1]).strip()
+    return base[:_NAME_LIMIT] if base not in ("", ".", "..") else None
+
+
+def _parse(keep: bool) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
+    """The form and its files; content that nobody keeps is counted as it passes."""
+    if request.mimetype != "multipart/form-data":
+        raise UnsupportedMediaType("Send the file as 'Content-Type: multipart/form-data'.")
+    refuse_encoding(request)
+    parser = FormDataParser(
+        stream_factory=_spooled if keep else _counted,
+        max_content_length=request.max_content_length,
+        max_form_memory_size=MAX_FIELD_BYTES,
+        max_form_parts=MAX_PARTS,
+        silent=False,
+    )
+    try:
+        _, form, files = parser.parse(request.stream, request.mimetype, request.content_length, request.mimetype_params)
+    except ValueError:  # no boundary, or one that never comes
+        raise UnsupportedMediaType("The multipart body is malformed.", status=400, code="invalid_multipart") from None
+    return form, files
+
+
+def _spooled(*_: Any, **__: Any) -> IO[bytes]:
+    return cast("IO[bytes]", SpooledTemporaryFile(_IN_MEMORY))
+
+
+def _counted(*_: Any, **__: Any) -> IO[bytes]:
+    return cast("IO[bytes]", _Counter())
+
+
+class _Counter:
+    """Takes what is written to it and remembers how much it was."""
+
+    def __init__(self) -> None:
+        self._size = 0
+
+    def write(self, data: bytes) -> int:
+        self._size += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._size if whence == 2 else offset
+
+    def close(self) -> None:
+        pass
+
+
+def _keep(model: Model, filename: str | None, content_type: str | None, content: bytes, purpose: str) -> Mapping[str, Any]:
+    kwargs: dict[str, Any] = {}
+    if "run_file_upload" in model.with_headers:
+        kwargs["headers"] = Headers(request.headers)
+    try:
+        kept = model.wrapper.run_file_upload(filename, content_type, content, purpose, **kwargs)
+        if not isinstance(kept, Mapping):
+            raise WrapperContractError(f"run_file_upload returned {type(kept).__name__}, not a dict")
+    except Exception as error:
+        raise failure(error, f"{model.name}.run_file_upload") from None
+    return kept

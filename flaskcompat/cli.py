@@ -1,0 +1,84 @@
+"""Commands: ``flask --app flaskcompat serve``, and the same as ``flaskcompat serve``."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import click
+from flask import Flask
+from flask.cli import FlaskGroup, ScriptInfo
+
+from flaskcompat._version import __version__
+from flaskcompat.errors import FlaskCompatError
+from flaskcompat.extension import EXTENSION
+from flaskcompat.runtime.registry import Registry
+from flaskcompat.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_THREADS, serve
+
+_QUESTION = "What can you do?"
+
+
+def start_screen(app: Flask, host: str, port: int) -> str:
+    """What is served and where, and a line to try it with."""
+    registry: Registry = app.extensions[EXTENSION]
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{port}"
+    names = [*(model.name for model in registry), *registry.failed]
+    width = max(map(len, names), default=0)
+    lines = [f"flaskcompat {__version__} at {url}/v1", ""]
+    lines += [f"  {model.name:<{width}}  {', '.join(model.surfaces)}" for model in registry]
+    lines += [f"  {name:<{width}}  FAILED: {why}" for name, why in sorted(registry.failed.items())]
+    if not names:
+        lines.append("  no models: the folder has no <name>/pipeline_wrapper.py")
+    if example := _example(registry, url):
+        lines += ["", "Try it:", f"  {example}"]
+    return "\n".join(lines)
+
+
+def announce(app: Flask, host: str, port: int) -> None:
+    """Print the start screen."""
+    click.echo(f"\n{start_screen(app, host, port)}\n", err=True)
+
+
+def _example(registry: Registry, url: str) -> str | None:
+    for model in registry:
+        if "chat" in model.surfaces:
+            body = {"model": model.name, "messages": [{"role": "user", "content": _QUESTION}]}
+            path = "chat/completions"
+        elif "responses" in model.surfaces:
+            body, path = {"model": model.name, "input": _QUESTION}, "responses"
+        else:
+            continue
+        return f"curl {url}/v1/{path} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
+    return None
+
+
+@click.command("serve", short_help="Serve the app with waitress.")
+@click.option("--host", default=DEFAULT_HOST, show_default=True, help="Address to listen on.")
+@click.option("--port", default=DEFAULT_PORT, show_default=True, type=click.IntRange(0, 65535), help="0: any free one.")
+@click.option(
+    "--threads",
+    default=DEFAULT_THREADS,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Answers made at the same time; a few more threads are kept for short requests.",
+)
+@click.pass_context
+def serve_command(context: click.Context, host: str, port: int, threads: int) -> None:
+    """Serve the app with waitress, set up for many open streams."""
+    app = context.ensure_object(ScriptInfo).load_app()
+    serve(app, host=host, port=port, threads=threads, on_start=lambda bound: announce(app, host, bound))
+
+
+def _create_app() -> Flask:
+    from flaskcompat.app import create_app
+
+    try:
+        return create_app()
+    except (FlaskCompatError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def main() -> None:
+    """The console command ``flaskcompat``."""
+    FlaskGroup(name="flaskcompat", create_app=_create_app).main()

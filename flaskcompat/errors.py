@@ -1,0 +1,188 @@
+"""What can go wrong, in OpenAI's error shape.
+
+::
+
+    FlaskCompatError
+     +-- WrapperContractError            a wrapper returned what is no answer
+     +-- PipelineLoadError               a wrapper could not be loaded
+     +-- APIError                        500  server_error
+          +-- PipelineError              500  pipeline_error
+          +-- InvalidRequest             400  invalid_request_error
+               +-- InvalidJSON                invalid_json
+               +-- MissingParameter           missing_required_parameter
+               +-- InvalidType                invalid_type
+               +-- InvalidValue               invalid_value
+               +-- UnsupportedEndpoint        unsupported_endpoint
+               +-- PreviousResponseNotFound   previous_response_not_found
+               +-- NotFound              404  not_found
+               |    +-- ModelNotFound    404  model_not_found
+               +-- MethodNotAllowed      405  method_not_allowed
+               +-- RequestTooLarge       413  request_too_large
+               +-- UnsupportedMediaType  415  unsupported_media_type
+               +-- UpgradeRequired       426  upgrade_required
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+#: Longest piece of a client's own text that an error message repeats, in characters.
+ECHO_LIMIT = 64
+
+
+def shorten(text: object) -> str:
+    """*text* as printable characters, cut at :data:`ECHO_LIMIT`, safe to repeat in an answer."""
+    printable = "".join(c if c.isprintable() else "?" for c in str(text)[: ECHO_LIMIT + 1])
+    return printable if len(printable) <= ECHO_LIMIT else printable[:ECHO_LIMIT] + "…"
+
+
+class FlaskCompatError(Exception):
+    """Base of every error of this package."""
+
+
+class WrapperContractError(FlaskCompatError):
+    """A wrapper returned or yielded something that is no answer; the text is for the log alone."""
+
+
+class PipelineLoadError(FlaskCompatError):
+    """A wrapper could not be imported or set up."""
+
+
+class APIError(FlaskCompatError):
+    """An error that a client is told about as ``{"error": {message, type, param, code}}``.
+
+    A wrapper may raise one on purpose: its status and message then reach the client as they are.
+
+    :param message: one sentence for the client.
+    :param param: path of the request field at fault, such as ``messages[0].role``.
+    :param status: HTTP status, if another than the class's own.
+    :param headers: further response headers.
+    """
+
+    status = 500
+    type = "server_error"
+    code: str | None = None
+    message = "The server had an error while processing your request."
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        status: int | None = None,
+        type: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.message = message or self.message
+        self.param = param
+        self.code = code or self.code
+        self.status = status or self.status
+        self.type = type or self.type
+        self.headers = dict(headers or {})
+        super().__init__(self.message)
+
+    def error(self) -> dict[str, Any]:
+        """The error object: ``message``, ``type``, ``param`` and ``code``, always all four."""
+        return {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+
+    def body(self) -> dict[str, Any]:
+        """The JSON body of an error answer."""
+        return {"error": self.error()}
+
+
+class PipelineError(APIError):
+    """A wrapper raised, or broke its contract. No retry mends that, so clients are told not to."""
+
+    code = "pipeline_error"
+    message = "The pipeline failed to answer this request."
+
+    def __init__(self, message: str | None = None, **kwargs: Any) -> None:
+        super().__init__(message, **kwargs)
+        # The official SDK repeats a 500 twice by default, which would run the pipeline three times.
+        self.headers.setdefault("x-should-retry", "false")
+
+
+class InvalidRequest(APIError):
+    status = 400
+    type = "invalid_request_error"
+    message = "The request is invalid."
+
+
+class InvalidJSON(InvalidRequest):
+    code = "invalid_json"
+    message = "The request body is not a JSON object in UTF-8."
+
+
+class MissingParameter(InvalidRequest):
+    code = "missing_required_parameter"
+
+    def __init__(self, param: str) -> None:
+        super().__init__(f"Missing required parameter: '{shorten(param)}'.", param=param)
+
+
+class InvalidType(InvalidRequest):
+    code = "invalid_type"
+
+
+class InvalidValue(InvalidRequest):
+    code = "invalid_value"
+
+
+class UnsupportedEndpoint(InvalidRequest):
+    code = "unsupported_endpoint"
+
+    def __init__(self, model: str, method: str) -> None:
+        super().__init__(
+            f"The model '{shorten(model)}' does not support this API: its wrapper has no {method} method.",
+            param="model",
+        )
+
+
+class PreviousResponseNotFound(InvalidRequest):
+    code = "previous_response_not_found"
+    message = "The previous response was not found."
+
+    def __init__(self) -> None:
+        super().__init__(param="previous_response_id")
+
+
+class NotFound(InvalidRequest):
+    status = 404
+    code = "not_found"
+    message = "There is nothing at this URL."
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"The model '{shorten(model)}' does not exist.", param="model")
+
+
+class MethodNotAllowed(InvalidRequest):
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        methods = ", ".join(sorted(allowed))
+        super().__init__(f"This URL takes {methods or 'another method'} only.", headers={"Allow": methods})
+
+
+class RequestTooLarge(InvalidRequest):
+    status = 413
+    code = "request_too_large"
+    message = "The request body is too large."
+
+
+class UnsupportedMediaType(InvalidRequest):
+    status = 415
+    code = "unsupported_media_type"
+
+
+class UpgradeRequired(InvalidRequest):
+    # Ends a WebSocket attempt at once: a client that gets 426 turns to plain HTTP without trying again.
+    status = 426
+    code = "upgrade_required"
+    message = "WebSockets are not supported here; use POST with server-sent events."

@@ -1,0 +1,103 @@
+"""One logger for the package and for wrappers, over the standard library's ``logging``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextvars import ContextVar
+from typing import Any
+
+#: Below DEBUG, for what is of interest only while a wrapper is being written.
+TRACE = 5
+logging.addLevelName(TRACE, "TRACE")
+
+#: The id of the request that is being answered in this context, ``"-"`` outside of one.
+request_id: ContextVar[str] = ContextVar("flaskcompat_request_id", default="-")
+
+_logger = logging.getLogger("flaskcompat")
+_logger.addHandler(logging.NullHandler())
+
+
+class _RequestIdFilter(logging.Filter):
+    """Gives each record the ``request_id`` of its context."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.request_id = request_id.get()
+        return True
+
+
+_logger.addFilter(_RequestIdFilter())
+
+
+class Log:
+    """The ``log`` object: ``log.info("loaded {} in {:.1f} s", name, seconds)``.
+
+    Messages take arguments by ``str.format`` (a message without arguments is taken as it is); one that
+    does not fit its arguments is logged unformatted rather than raised. ``opt(exception=True)`` adds the
+    traceback, as ``exception()`` does.
+    """
+
+    def __init__(self, exc_info: Any = None) -> None:
+        self._exc_info = exc_info
+
+    def opt(self, *, exception: Any = None, **_: Any) -> Log:
+        """The same log with a traceback: of the exception given, or of the current one for ``True``."""
+        return Log(exception)
+
+    def bind(self, **_: Any) -> Log:
+        """The same log; here so that code written against other loggers runs."""
+        return self
+
+    def log(self, level: int | str, message: str, *args: Any, **kwargs: Any) -> None:
+        number = level if isinstance(level, int) else logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
+        self._write(number, message, args, kwargs)
+
+    def trace(self, message: str, *args: Any, **kwargs: Any) -> None:
+        self._write(TRACE, message, args, kwargs)
+
+    def debug(self, message: str, *args: Any, **kwargs: Any) -> None:
+        self._write(logging.DEBUG, message, args, kwargs)
+
+    def info(self, message: str, *args: Any, **kwargs: Any) -> None:
+        self._write(logging.INFO, message, args, kwargs)
+
+    def success(self, message: str, *args: Any, **kwargs: Any) -> None:
+        self._write(logging.INFO, message, args, kwargs)
+
+    def warning(self, message: str, *args: Any, **kwargs: Any) -> None:
+        self._write(logging.WARNING, message, args, kwargs)
+
+    def error(self, message: str, *args: Any, **kwargs: Any) -> None:
+        self._write(logging.ERROR, message, args, kwargs)
+
+    def critical(self, message: str, *args: Any, **kwargs: Any) -> None:
+        self._write(logging.CRITICAL, message, args, kwargs)
+
+    def exception(self, message: str, *args: Any, **kwargs: Any) -> None:
+        Log(self._exc_info or True)._write(logging.ERROR, message, args, kwargs)
+
+    def _write(self, level: int, message: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not _logger.isEnabledFor(level):
+            return
+        if args or kwargs:
+            try:
+                message = str(message).format(*args, **kwargs)
+            except Exception:  # a log line must never be what fails
+                message = f"{message} {args or ''} {kwargs or ''}"
+        # stacklevel 3 names the caller of log.info() and the like, not this module.
+        _logger.log(level, "%s", message, exc_info=self._exc_info, stacklevel=3)
+
+
+log = Log()
+
+
+def configure(level: str) -> None:
+    """Write this package's log to stderr at *level*; for processes that are ours alone."""
+    if any(getattr(handler, "flaskcompat", False) for handler in _logger.handlers):
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.flaskcompat = True  # type: ignore[attr-defined]
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s [%(request_id)s] %(message)s"))
+    _logger.addHandler(handler)
+    _logger.setLevel(logging.getLevelNamesMapping().get(level.upper(), logging.INFO))
+    _logger.propagate = False

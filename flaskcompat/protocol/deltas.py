@@ -1,0 +1,342 @@
+"""What a wrapper gives, as a few plain kinds of change to an answer.
+
+This is the only module that looks at foreign objects: :func:`deltas` takes a text, a Haystack chunk or message,
+an event, an OpenAI dict or SDK object, and says what it means. The machines know the classes below alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any, Literal
+
+from haystack.dataclasses import ChatMessage, ChatRole, StreamingChunk, ToolCall
+
+from flaskcompat.errors import WrapperContractError
+from flaskcompat.protocol.usage import RUN_USAGE, Usage, usage_of
+
+FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "tool_call_results"]
+
+_FINISH_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "content_filter": "content_filter",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "tool_use": "tool_calls",
+    "tool_call_results": "tool_call_results",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A source of the text so far; without ``start`` and ``end`` (in characters) it stands at the text's end."""
+
+    url: str
+    title: str
+    start: int | None = None
+    end: int | None = None
+
+    def placed(self, length: int) -> dict[str, Any]:
+        """OpenAI's ``url_citation`` in a text of *length* characters so far."""
+        start = length if self.start is None else self.start
+        end = start if self.end is None else self.end
+        return {"start_index": start, "end_index": end, "title": self.title, "url": self.url}
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallPart:
+    """A piece of a call: the first has a name, later ones may have the index alone.
+
+    :param key: what later pieces of the call carry in place of its id, if that is another name.
+    """
+
+    index: int
+    id: str | None
+    name: str | None
+    arguments: str = ""
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """The result of a call that was run on this side."""
+
+    id: str | None
+    name: str
+    arguments: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event beside the answer: ``{"type", "data"}``."""
+
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A complete OpenAI answer, ``object`` telling of which API, and the deltas that make it up."""
+
+    object: str
+    answer: dict[str, Any]
+    parts: tuple[Delta, ...]
+
+
+Delta = Text | Reasoning | Refusal | Citation | ToolCallPart | ToolResult | Event | Usage | Finish | Whole
+
+# Keys of a chunk's meta that mean something here; a chunk without them, and with content alone, is plain text.
+_TELLING = frozenset({"usage", "response", "finish_reason", "refusal"})
+
+
+def plain_text(item: Any) -> str | None:
+    """The text of an *item* that is nothing but text, else None: the short way for nearly all of a stream."""
+    kind = type(item)
+    if kind is StreamingChunk:
+        if item.tool_calls or item.finish_reason or item.reasoning or item.tool_call_result:
+            return None
+        if item.meta and not _TELLING.isdisjoint(item.meta):
+            return None
+        item = item.content
+        kind = type(item)
+    return item if kind is str else None
+
+
+@singledispatch
+def deltas(item: Any) -> Iterator[Delta]:
+    """What *item* changes in the answer, in order.
+
+    :raises WrapperContractError: for an item that is none of the kinds known.
+    """
+    to_event_dict = getattr(item, "to_event_dict", None)
+    if callable(to_event_dict):
+        yield _event(to_event_dict())
+    elif hasattr(item, "model_dump") and isinstance(getattr(item, "object", None), str):
+        yield from _openai_deltas(item.model_dump(mode="json", exclude_unset=True))
+    elif isinstance(item, Mapping):
+        yield from _mapping_deltas(dict(item))
+    else:
+        raise WrapperContractError(f"{type(item).__name__} is no part of an answer")
+
+
+def check_whole(result: Any) -> None:
+    """Refuse a mapping that was returned as a whole answer and is none.
+
+    Inside a stream a mapping may be an event; alone it must be an OpenAI object, or a pipeline's raw result
+    would pass as an empty answer.
+
+    :raises WrapperContractError: naming the keys found.
+    """
+    if isinstance(result, Mapping) and result.get("object") not in _OPENAI_OBJECTS:
+        keys = ", ".join(map(str, list(result)[:8]))
+        raise WrapperContractError(f"dict with keys ({keys}) is no OpenAI answer: 'object' is missing or unknown")
+
+
+@deltas.register
+def _(item: str) -> Iterator[Delta]:
+    if item:
+        yield Text(item)
+
+
+@deltas.register
+def _(item: Citation) -> Iterator[Delta]:
+    yield item
+
+
+@deltas.register
+def _(item: StreamingChunk) -> Iterator[Delta]:
+    meta: Mapping[str, Any] = item.meta if isinstance(item.meta, Mapping) else {}
+    if item.reasoning is not None:
+        yield from _text(Reasoning, item.reasoning.reasoning_text)
+    yield from _text(Text, item.content)
+    yield from _text(Refusal, meta.get("refusal"))
+    for call in item.tool_calls or ():
+        yield ToolCallPart(call.index, call_id(call), call.tool_name or None, _arguments(call.arguments), call.id)
+    if item.tool_call_result is not None:
+        yield _tool_result(item.tool_call_result)
+    yield from _meta_usage(meta)
+    yield from _finish(item.finish_reason or meta.get("finish_reason"))
+
+
+@deltas.register
+def _(item: ChatMessage) -> Iterator[Delta]:
+    if item.is_from(ChatRole.TOOL):
+        for result in item.tool_call_results:
+            yield _tool_result(result)
+        return
+    if not item.is_from(ChatRole.ASSISTANT):
+        raise WrapperContractError(f"ChatMessage with role '{item.role.value}' is no part of an answer")
+    for reasoning in item.reasonings:
+        yield from _text(Reasoning, reasoning.reasoning_text)
+    for text in item.texts:
+        yield from _text(Text, text)
+    yield from _text(Refusal, item.meta.get("refusal"))
+    for index, call in enumerate(item.tool_calls):
+        yield ToolCallPart(index, call_id(call), call.tool_name, _arguments(call.arguments))
+    yield from _meta_usage(item.meta)
+    yield from _finish(item.meta.get("finish_reason"))
+
+
+def call_id(call: Any) -> str | None:
+    """The id that a result refers to; generators over the Responses API keep it beside the item's own id."""
+    extra = call.extra if isinstance(call.extra, Mapping) else {}
+    return extra.get("call_id") or call.id or None
+
+
+def _text(kind: Callable[[str], Delta], text: Any) -> Iterator[Delta]:
+    if isinstance(text, str):
+        if text:
+            yield kind(text)
+    elif text is not None:
+        raise WrapperContractError(f"content is {type(text).__name__}, not str")
+
+
+def _arguments(arguments: Any) -> str:
+    if arguments is None:
+        return ""
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False, default=str)
+
+
+def _tool_result(result: Any) -> ToolResult:
+    origin: ToolCall = result.origin
+    output = result.result
+    if not isinstance(output, str):
+        output = "\n".join(text for part in output if isinstance(text := getattr(part, "text", None), str))
+    return ToolResult(call_id(origin), origin.tool_name, _arguments(origin.arguments), output)
+
+
+def _meta_usage(meta: Mapping[str, Any]) -> Iterator[Delta]:
+    response = meta.get("response")
+    source = meta.get("usage") or (response.get("usage") if isinstance(response, Mapping) else None)
+    usage = usage_of(source, of_run=bool(meta.get(RUN_USAGE)))
+    if usage is not None:
+        yield usage
+
+
+def _finish(reason: Any) -> Iterator[Delta]:
+    if isinstance(reason, str) and reason in _FINISH_REASONS:
+        yield Finish(_FINISH_REASONS[reason])
+
+
+def _event(payload: Any) -> Event:
+    if not isinstance(payload, Mapping):
+        raise WrapperContractError(f"an event is {type(payload).__name__}, not a mapping")
+    payload = dict(payload)
+    if isinstance(payload.get("event"), Mapping) and not isinstance(payload.get("type"), str):
+        return _event(payload["event"])
+    kind = payload.pop("type", None)
+    data = payload.pop("data", None) if set(payload) <= {"data"} else payload
+    return Event({"type": kind if isinstance(kind, str) and kind else "custom", "data": {} if data is None else data})
+
+
+# -- OpenAI's own dicts ------------------------------------------------------------------------------------
+
+
+def _mapping_deltas(item: dict[str, Any]) -> Iterator[Delta]:
+    if item.get("object") in _OPENAI_OBJECTS:
+        yield from _openai_deltas(item)
+    else:
+        yield _event(item)
+
+
+def _openai_deltas(item: dict[str, Any]) -> Iterator[Delta]:
+    read = _OPENAI_OBJECTS.get(item.get("object", ""))
+    if read is None:
+        raise WrapperContractError(f"OpenAI object '{item.get('object')}' is no answer")
+    try:
+        parts = tuple(read(item))
+    except (AttributeError, LookupError, TypeError) as error:
+        raise WrapperContractError(f"malformed OpenAI object '{item['object']}'") from error
+    if item["object"] == "chat.completion.chunk":
+        yield from parts
+    else:
+        yield Whole(item["object"], item, parts)
+
+
+def _chat_completion(item: dict[str, Any]) -> Iterator[Delta]:
+    choice = item["choices"][0]
+    yield from _chat_message(choice["message"])
+    yield from _finish(choice.get("finish_reason"))
+    yield from _meta_usage(item)
+
+
+def _chat_chunk(item: dict[str, Any]) -> Iterator[Delta]:
+    for choice in (item.get("choices") or ())[:1]:
+        yield from _chat_message(choice.get("delta") or {})
+        yield from _finish(choice.get("finish_reason"))
+    yield from _meta_usage(item)
+
+
+def _chat_message(message: dict[str, Any]) -> Iterator[Delta]:
+    yield from _text(Reasoning, message.get("reasoning_content") or message.get("reasoning"))
+    yield from _text(Text, message.get("content"))
+    yield from _text(Refusal, message.get("refusal"))
+    for note in message.get("annotations") or ():
+        if note.get("type") == "url_citation":
+            yield _citation(note["url_citation"])
+    for position, call in enumerate(message.get("tool_calls") or ()):
+        function = call.get("function") or {}
+        index = call.get("index")
+        yield ToolCallPart(
+            position if index is None else index, call.get("id"), function.get("name"), function.get("arguments") or ""
+        )
+
+
+def _response(item: dict[str, Any]) -> Iterator[Delta]:
+    if item.get("status") in ("failed", "cancelled"):
+        raise WrapperContractError(f"a response with status '{item['status']}' is no answer")
+    calls = 0
+    for output in item["output"]:
+        match output.get("type"):
+            case "message":
+                for part in output.get("content") or ():
+                    yield from _text(Text, part.get("text"))
+                    yield from _text(Refusal, part.get("refusal"))
+                    for note in part.get("annotations") or ():
+                        if note.get("type") == "url_citation":
+                            yield _citation(note)
+            case "reasoning":
+                for part in output.get("summary") or output.get("content") or ():
+                    yield from _text(Reasoning, part.get("text"))
+            case "function_call":
+                yield ToolCallPart(calls, output["call_id"], output["name"], output.get("arguments") or "")
+                calls += 1
+    details = item.get("incomplete_details") or {}
+    yield from _meta_usage(item)
+    yield from _finish(details.get("reason"))
+
+
+def _citation(note: dict[str, Any]) -> Citation:
+    return Citation(str(note["url"]), str(note.get("title", "")), note.get("start_index"), note.get("end_index"))
+
+
+_OPENAI_OBJECTS: dict[str, Callable[[dict[str, Any]], Iterator[Delta]]] = {
+    "chat.completion": _chat_completion,
+    "chat.completion.chunk": _chat_chunk,
+    "response": _response,
+}

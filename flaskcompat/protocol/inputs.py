@@ -1,0 +1,227 @@
+"""A request's messages and input items: looking things up in them, and turning them into Haystack messages."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from haystack.dataclasses import ChatMessage, FileContent, ImageContent, TextContent, ToolCall
+
+from flaskcompat.log import log
+
+_TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
+_DATA_URL = re.compile(r"data:(?P<mime>[\w.+-]+/[\w.+-]+)?(;[\w=.-]+)*;base64,(?P<data>[A-Za-z0-9+/=\s]+)")
+
+
+def get_last_user_message(messages: Iterable[Mapping[str, Any]]) -> str | None:
+    """The text of the last user message, text parts joined; None where there is no user message."""
+    for message in reversed(list(messages)):
+        if message.get("role") == "user":
+            return _text(message.get("content"))
+    return None
+
+
+def get_last_user_input_text(input_items: Iterable[Mapping[str, Any]]) -> str | None:
+    """The text of the last user message among Responses input items: a string, or the last ``input_text`` part."""
+    for item in reversed(list(input_items)):
+        if item.get("role") != "user" or item.get("type", "message") not in ("message", None):
+            continue
+        content = item.get("content")
+        if isinstance(content, str):
+            return content
+        for part in reversed(list(_parts(content))):
+            if part.get("type") == "input_text" and isinstance(part.get("text"), str):
+                return str(part["text"])
+    return None
+
+
+def get_input_files(input_items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Every ``input_file`` part of user items that has a ``file_id``, whole and in order."""
+    return [
+        dict(part)
+        for item in input_items
+        if item.get("role") == "user"
+        for part in _parts(item.get("content"))
+        if part.get("type") == "input_file" and part.get("file_id")
+    ]
+
+
+def is_user_message(message: Mapping[str, Any]) -> bool:
+    """Whether *message* is the user's."""
+    return message.get("role") == "user"
+
+
+def chat_messages_from_openai_messages(messages: Iterable[Mapping[str, Any]]) -> list[ChatMessage]:
+    """Chat Completions messages as Haystack messages.
+
+    Text, tool calls and results, ``image_url`` data URLs and ``file`` parts with data are converted. What has no
+    Haystack form without fetching something (an http URL, a file id, audio) is named in the log and kept in the
+    message's ``meta["openai_parts"]``.
+    """
+    converter = _Converter()
+    for message in messages:
+        if message.get("role") in ("tool", "function"):
+            converter.add_result(message.get("tool_call_id"), message.get("content"), message.get("name"))
+        else:
+            converter.add_message(message, _chat_calls(message))
+    return converter.messages
+
+
+def chat_messages_from_openai_response(input_items: Iterable[Mapping[str, Any]]) -> list[ChatMessage]:
+    """Responses input items as Haystack messages.
+
+    Messages, ``function_call`` (consecutive ones become one assistant message) and ``function_call_output``
+    items (whose origin is the matching call) are converted, images and files as in
+    :func:`chat_messages_from_openai_messages`. Reasoning and items of other types have no place in a Haystack
+    conversation and are left out; the log names the latter.
+    """
+    converter = _Converter()
+    for item in input_items:
+        match item.get("type") or "message":
+            case "message":
+                converter.add_message(item)
+            case "function_call":
+                converter.add_call(item.get("call_id") or item.get("id"), item.get("name"), item.get("arguments"))
+            case "function_call_output":
+                converter.add_result(item.get("call_id") or item.get("id"), item.get("output"), None)
+            case "reasoning":
+                pass
+            case other:
+                log.warning("input item of type {!r} has no Haystack form and is left out", str(other)[:64])
+    return converter.messages
+
+
+_Call = tuple[Any, Any, Any]  # id, name, arguments
+
+
+def _chat_calls(message: Mapping[str, Any]) -> Iterator[_Call]:
+    for call in message.get("tool_calls") or ():
+        function = call.get("function") or call.get("custom") or {}
+        yield call.get("id"), function.get("name"), function.get("arguments") or function.get("input")
+    if isinstance(legacy := message.get("function_call"), Mapping):
+        yield None, legacy.get("name"), legacy.get("arguments")
+
+
+class _Converter:
+    """Collects Haystack messages; remembers calls, so that results find their origin."""
+
+    def __init__(self) -> None:
+        self.messages: list[ChatMessage] = []
+        self._calls: dict[str, ToolCall] = {}
+        self._open_calls: list[ToolCall] = []  # those of the assistant message that stands last
+
+    def add_message(self, message: Mapping[str, Any], calls: Iterable[_Call] = ()) -> None:
+        self._open_calls = []
+        content = message.get("content")
+        name = message.get("name") if isinstance(message.get("name"), str) else None
+        match message.get("role"):
+            case "system" | "developer":
+                self.messages.append(ChatMessage.from_system(_text(content) or "", name=name))
+            case "assistant":
+                text = _text(content) or _refusal(message)
+                made = [self._call(*call) for call in calls]
+                if text or made:
+                    self.messages.append(ChatMessage.from_assistant(text, name=name, tool_calls=made))
+            case _:
+                self.messages.append(_user_message(content, name))
+
+    def add_call(self, id: Any, name: Any, arguments: Any) -> None:
+        """A call that is an item of its own; joins the calls right before it."""
+        if self._open_calls:
+            self.messages.pop()
+        self._open_calls.append(self._call(id, name, arguments))
+        self.messages.append(ChatMessage.from_assistant(tool_calls=list(self._open_calls)))
+
+    def _call(self, id: Any, name: Any, arguments: Any) -> ToolCall:
+        call_id = id if isinstance(id, str) and id else f"call_{len(self._calls)}"
+        # Generators over the Responses API read the id from `extra`, all others from `id`.
+        call = ToolCall(str(name or "function"), _arguments(arguments), id=call_id, extra={"call_id": call_id})
+        self._calls[call_id] = call
+        return call
+
+    def add_result(self, id: Any, output: Any, name: Any) -> None:
+        self._open_calls = []
+        origin = self._calls.get(str(id))
+        if origin is None:
+            extra = {"call_id": str(id)} if id else None
+            origin = ToolCall(str(name or "function"), {}, id=str(id) if id else None, extra=extra)
+        text = output if isinstance(output, str) else _text(output)
+        if text is None:
+            text = "" if output is None else json.dumps(output, ensure_ascii=False, default=str)
+        self.messages.append(ChatMessage.from_tool(tool_result=text, origin=origin))
+
+
+def _user_message(content: Any, name: str | None) -> ChatMessage:
+    parts: list[TextContent | str | ImageContent | FileContent] = []
+    left: list[dict[str, Any]] = []
+    for part in _parts(content):
+        converted = _content_part(part)
+        if converted is None:
+            left.append(dict(part))
+            log.warning("a content part of type {!r} has no Haystack form here; it is kept in meta", str(part.get("type"))[:64])
+        else:
+            parts.append(converted)
+    meta = {"openai_parts": left} if left else None
+    if all(isinstance(part, str) for part in parts):
+        return ChatMessage.from_user(_text(content) or "", meta=meta, name=name)
+    return ChatMessage.from_user(meta=meta, name=name, content_parts=parts)
+
+
+def _content_part(part: Mapping[str, Any]) -> str | ImageContent | FileContent | None:
+    """A content part in Haystack's form, None where it has none without fetching something."""
+    match part.get("type"):
+        case "text" | "input_text" | "output_text":
+            return str(part.get("text") or "")
+        case "image_url" | "input_image":
+            image = part.get("image_url")
+            detail = part.get("detail")
+            if isinstance(image, Mapping):
+                image, detail = image.get("url"), image.get("detail")
+            if match := _data_url(image):
+                detail = detail if detail in ("auto", "high", "low") else None
+                return ImageContent(match["data"], mime_type=match["mime"], detail=detail, validation=False)
+        case "file" | "input_file":
+            file = part["file"] if isinstance(part.get("file"), Mapping) else part
+            if match := _data_url(file.get("file_data")):
+                name = file.get("filename")
+                return FileContent(match["data"], mime_type=match["mime"], filename=name, validation=False)
+    return None
+
+
+def _data_url(value: Any) -> re.Match[str] | None:
+    return _DATA_URL.fullmatch(value) if isinstance(value, str) else None
+
+
+def _parts(content: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(content, str):
+        yield {"type": "text", "text": content}
+    elif isinstance(content, list):
+        yield from (part for part in content if isinstance(part, Mapping))
+
+
+def _text(content: Any) -> str | None:
+    """The text of a message's content, parts joined; None where it holds no text."""
+    if isinstance(content, str):
+        return content
+    texts = [
+        str(part["text"]) for part in _parts(content) if part.get("type") in _TEXT_PARTS and part.get("text") is not None
+    ]
+    return "\n".join(texts) if texts else None
+
+
+def _refusal(message: Mapping[str, Any]) -> str | None:
+    if isinstance(message.get("refusal"), str):
+        return str(message["refusal"])
+    return next((str(part["refusal"]) for part in _parts(message.get("content")) if part.get("refusal")), None)
+
+
+def _arguments(arguments: Any) -> dict[str, Any]:
+    """A call's arguments as a mapping; text that is none is kept under ``input``, not lost."""
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments or "{}")
+        except ValueError:
+            return {"input": arguments}
+    return dict(arguments) if isinstance(arguments, Mapping) else {"input": arguments}

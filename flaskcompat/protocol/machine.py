@@ -1,0 +1,201 @@
+"""What the two APIs' machines have in common.
+
+A machine takes deltas and gives the events of a stream; when it has ended, it also knows the whole answer. It
+holds all rules about a run that do not depend on the API: which calls are shown, which finish counts, what is
+summed up.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
+from typing import Any, ClassVar, Literal
+
+from flaskcompat.errors import APIError
+from flaskcompat.protocol.deltas import (
+    Citation,
+    Delta,
+    Event,
+    Finish,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolCallPart,
+    ToolResult,
+    Whole,
+)
+from flaskcompat.protocol.ids import IdFactory, new_id
+from flaskcompat.protocol.tool_calls import CallPiece, ToolCallLedger
+from flaskcompat.protocol.usage import Usage, UsageMeter
+
+#: One event of a stream, ready to be encoded.
+StreamEvent = dict[str, Any]
+
+
+class Machine(ABC):
+    """Turns the deltas of one run into the events of one stream, and into one whole answer.
+
+    Call :meth:`start`, then :meth:`feed` for each delta, then :meth:`end`, or :meth:`fail` at any time.
+    :meth:`result` is the whole answer after :meth:`end`.
+
+    :param model: the model's name, as the request gave it.
+    :param tools: names of the tools that the request brought.
+    :param ids: makes ids; tests give a counter.
+    :param clock: gives seconds since the epoch.
+    """
+
+    #: The ``object`` of a whole answer of this API.
+    object: ClassVar[str]
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        tools: Collection[str] = (),
+        ids: IdFactory = new_id,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.model = model
+        self._ids = ids
+        self._clock = clock
+        self._created = int(clock())
+        self._ledger = ToolCallLedger(tools, ids)
+        self._meter = UsageMeter()
+        self._reason: str | None = None  # a finish after which nothing has come yet
+        self._whole: dict[str, Any] | None = None
+        self._untouched = True
+        self._events: list[StreamEvent] = []
+
+    # -- the run, as the caller tells it -------------------------------------------------------------------
+
+    def start(self) -> list[StreamEvent]:
+        """The events that open a stream."""
+        self._open_stream()
+        return self._drain()
+
+    def feed(self, delta: Delta) -> list[StreamEvent]:
+        """The events that *delta* causes, often one, sometimes none or several."""
+        if isinstance(delta, Whole):
+            untouched = self._untouched
+            for part in delta.parts:
+                self._take(part)
+            if untouched and delta.object == self.object:
+                self._whole = delta.answer
+        else:
+            self._whole = None
+            self._take(delta)
+        self._untouched = False
+        return self._drain()
+
+    def end(self) -> list[StreamEvent]:
+        """The events that close a good stream."""
+        self._meter.next_call()
+        for piece in self._ledger.end():
+            self._call(piece)
+        self._close_stream(self._final_reason())
+        return self._drain()
+
+    def fail(self, error: APIError) -> list[StreamEvent]:
+        """The events that close a stream with *error*."""
+        self._close_failed(error)
+        return self._drain()
+
+    @abstractmethod
+    def result(self) -> dict[str, Any]:
+        """The whole answer."""
+
+    # -- bytes ---------------------------------------------------------------------------------------------
+
+    #: What stands after the last event of a stream that ended well, and of one that failed.
+    good_tail: ClassVar[str]
+    failed_tail: ClassVar[str]
+
+    @abstractmethod
+    def encode(self, event: StreamEvent) -> str:
+        """One event as a frame."""
+
+    @abstractmethod
+    def text_frame(self, text: str) -> str:
+        """The frames for ``Text(text)``: the same as feeding and encoding it, the short way."""
+
+    # -- rules that hold for both APIs ---------------------------------------------------------------------
+
+    def _take(self, delta: Delta) -> None:
+        match delta:
+            case Text():
+                self._go_on()
+                self._text(delta.text)
+            case Reasoning():
+                self._go_on()
+                self._reasoning(delta.text)
+            case Refusal():
+                self._go_on()
+                self._refusal(delta.text)
+            case Citation():
+                self._citation(delta)
+            case ToolCallPart():
+                self._go_on()
+                for piece in self._ledger.part(delta):
+                    self._call(piece)
+            case ToolResult():
+                self._ledger.end_step()
+                if self._ledger.result(delta):
+                    self._hidden_call(delta)
+            case Event():
+                self._event(delta.payload)
+            case Usage():
+                self._meter.add(delta)
+            case Finish():
+                self._reason = delta.reason
+                self._ledger.end_step()
+
+    def _go_on(self) -> None:
+        """More of the answer comes: a finish before it was one of an agent's steps and is forgotten."""
+        if self._reason is not None:
+            self._reason = None
+            self._meter.next_call()
+
+    def _final_reason(self) -> Literal["stop", "length", "content_filter", "tool_calls"]:
+        if self._reason == "length":
+            return "length"
+        if self._reason == "content_filter":
+            return "content_filter"
+        # Derived, not believed: models report `stop` beside calls, and `tool_calls` beside calls run here.
+        return "tool_calls" if self._ledger.released else "stop"
+
+    def _drain(self) -> list[StreamEvent]:
+        events, self._events = self._events, []
+        return events
+
+    # -- what each API does --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _open_stream(self) -> None: ...
+
+    @abstractmethod
+    def _text(self, text: str) -> None: ...
+
+    @abstractmethod
+    def _reasoning(self, text: str) -> None: ...
+
+    @abstractmethod
+    def _refusal(self, text: str) -> None: ...
+
+    @abstractmethod
+    def _citation(self, citation: Citation) -> None: ...
+
+    @abstractmethod
+    def _call(self, piece: CallPiece) -> None: ...
+
+    @abstractmethod
+    def _hidden_call(self, result: ToolResult) -> None: ...
+
+    @abstractmethod
+    def _event(self, payload: dict[str, Any]) -> None: ...
+
+    @abstractmethod
+    def _close_stream(self, reason: Literal["stop", "length", "content_filter", "tool_calls"]) -> None: ...
+
+    @abstractmethod
+    def _close_failed(self, error: APIError) -> None: ...

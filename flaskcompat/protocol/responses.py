@@ -1,0 +1,442 @@
+"""Responses: the machine behind the ``response`` object and its stream of typed events.
+
+::
+
+    stream    := created in_progress (item | custom)* terminal [DONE]
+    item      := output_item.added ... output_item.done
+    terminal  := response.completed | response.incomplete | response.failed error
+
+One item is open at a time. Calls that a model interleaves are put in a row: a call that begins while the one
+before it is not complete waits for it.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from io import StringIO
+from typing import Any
+
+from flaskcompat.errors import APIError, WrapperContractError
+from flaskcompat.protocol import sse
+from flaskcompat.protocol.deltas import Citation, ToolResult
+from flaskcompat.protocol.machine import Machine, StreamEvent
+from flaskcompat.protocol.tool_calls import CallPiece
+
+#: Prefix of the type of an event that is not OpenAI's.
+SLUG = "flaskcompat"
+
+# What a response says where the request did not; the numbers must be numbers, clients do not take null.
+_ECHOED: dict[str, Any] = {
+    "background": False,
+    "frequency_penalty": 0,
+    "instructions": None,
+    "max_output_tokens": None,
+    "max_tool_calls": None,
+    "metadata": {},
+    "parallel_tool_calls": True,
+    "presence_penalty": 0,
+    "previous_response_id": None,
+    "prompt_cache_key": None,
+    "reasoning": None,
+    "safety_identifier": None,
+    "service_tier": "default",
+    "store": True,
+    "temperature": 1.0,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": "auto",
+    "tools": [],
+    "top_logprobs": 0,
+    "top_p": 1.0,
+    "truncation": "disabled",
+    "user": None,
+}
+_FUNCTION: dict[str, Any] = {"type": "function", "description": None, "parameters": None, "strict": None}
+_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+_MARK = "@text@"
+_SEQUENCE_MARK = 987654321
+
+
+class ResponseMachine(Machine):
+    """See :class:`Machine`.
+
+    :param request: the request's body, whose settings the response echoes.
+    :param show_tool_calls: show calls that this side ran, with their results, as items.
+    """
+
+    object = "response"
+    good_tail = sse.DONE
+    failed_tail = sse.DONE
+
+    def __init__(
+        self, *, request: Mapping[str, Any] | None = None, show_tool_calls: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.id = self._ids("resp_")
+        self._echo = _echo(request or {})
+        self._show_tool_calls = show_tool_calls
+        self._sequence = 0
+        self._output: list[dict[str, Any]] = []  # items that are done
+        self._item: _Item | None = None
+        self._waiting: list[list[CallPiece]] = []  # later calls, until the open one is complete
+        self._status = "in_progress"
+        self._completed_at: int | None = None
+        self._error: dict[str, Any] | None = None
+        self._incomplete_reason: str | None = None
+        # The frame of a text delta in three parts, around the text and the sequence number, while a text is open.
+        self._template: tuple[str, str, str] | None = None
+
+    def encode(self, event: StreamEvent) -> str:
+        return sse.frame(event, event["type"])
+
+    def text_frame(self, text: str) -> str:
+        if self._template is None or self._reason is not None:
+            self._take_text(text)
+            return "".join(map(self.encode, self._drain()))
+        assert isinstance(self._item, _Message)
+        self._item.text.write(text)
+        head, middle, tail = self._template
+        sequence = self._sequence
+        self._sequence += 1
+        return f"{head}{sse.quote(text)}{middle}{sequence}{tail}"
+
+    def result(self) -> dict[str, Any]:
+        return self._response() if self._whole is None else self._completed(self._whole)
+
+    # -- the response object -------------------------------------------------------------------------------
+
+    def _response(self) -> dict[str, Any]:
+        running = self._status == "in_progress"
+        return {
+            "id": self.id,
+            "object": self.object,
+            "created_at": self._created,
+            "completed_at": self._completed_at,
+            "status": self._status,
+            "error": self._error,
+            "incomplete_details": self._incomplete_reason and {"reason": self._incomplete_reason},
+            "model": self.model,
+            "output": list(self._output),
+            **self._echo,
+            "usage": None if running else self._meter.total().to_response(),
+        }
+
+    def _completed(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """A whole answer that the wrapper made itself, with what it left out filled in."""
+        own = {key: value for key, value in answer.items() if value is not None}
+        own["output"] = [self._completed_item(item) for item in answer["output"]]
+        return {**self._response(), **own}
+
+    def _completed_item(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        filled = {**item}
+        if filled.get("type") == "message":
+            filled = {"id": self._ids("msg_"), "status": "completed", "role": "assistant", **filled}
+            filled["content"] = [
+                {"annotations": [], "logprobs": [], **part} if part.get("type") == "output_text" else part
+                for part in filled.get("content") or ()
+            ]
+        elif filled.get("type") == "function_call":
+            filled = {"id": self._ids("fc_"), "status": "completed", "arguments": "{}", **filled}
+        elif filled.get("type") == "reasoning":
+            filled = {"id": self._ids("rs_"), "summary": [], **filled}
+        return filled
+
+    # -- events --------------------------------------------------------------------------------------------
+
+    def emit(self, type: str, **fields: Any) -> None:
+        """Add an event with the next sequence number; for the items below."""
+        self._events.append({"type": type, **fields, "sequence_number": self._sequence})
+        self._sequence += 1
+
+    def _open_stream(self) -> None:
+        self.emit("response.created", response=self._response())
+        self.emit("response.in_progress", response=self._response())
+
+    def _take_text(self, text: str) -> None:
+        self._go_on()
+        self._untouched = False
+        self._text(text)
+
+    def _text(self, text: str) -> None:
+        message = self._message()
+        message.add("output_text", text)
+        if self._template is None:
+            self._template = self._text_template(message)
+
+    def _text_template(self, message: _Message) -> tuple[str, str, str]:
+        event = message.delta_event("output_text", _MARK) | {"sequence_number": _SEQUENCE_MARK}
+        head, rest = self.encode(event).split(f'"{_MARK}"')
+        middle, tail = rest.rsplit(str(_SEQUENCE_MARK), 1)
+        return head, middle, tail
+
+    def _refusal(self, text: str) -> None:
+        self._template = None
+        self._message().add("refusal", text)
+
+    def _citation(self, citation: Citation) -> None:
+        message = self._message()
+        message.cite(citation)
+        self._template = self._template or self._text_template(message)
+
+    def _message(self) -> _Message:
+        if not isinstance(self._item, _Message):
+            self._close_items()
+            self._item = _Message(self, self._ids("msg_"), len(self._output))
+        return self._item
+
+    def _reasoning(self, text: str) -> None:
+        if not isinstance(self._item, _Reasoning):
+            self._close_items()
+            self._item = _Reasoning(self, self._ids("rs_"), len(self._output))
+        self._item.add(text)
+
+    def _call(self, piece: CallPiece) -> None:
+        current = self._item
+        if isinstance(current, _FunctionCall):
+            if piece.call is current.call:
+                current.add(piece.arguments)
+                self._let_waiting_in()
+                return
+            if self._waiting or not current.is_complete():
+                self._wait(piece)
+                return
+        if piece.first:
+            self._close_items()
+            self._open_call(piece)
+        elif piece.arguments != "{}":  # the arguments of a call without any, filled in when its item closed
+            raise WrapperContractError("a tool call went on after something else had begun")
+
+    def _wait(self, piece: CallPiece) -> None:
+        for pieces in self._waiting:
+            if pieces[0].call is piece.call:
+                pieces.append(piece)
+                return
+        if piece.first:
+            self._waiting.append([piece])
+
+    def _let_waiting_in(self) -> None:
+        while self._waiting and isinstance(self._item, _FunctionCall) and self._item.is_complete():
+            self._close_item()
+            self._open_waiting()
+
+    def _open_waiting(self) -> None:
+        first, *rest = self._waiting.pop(0)
+        item = self._open_call(first)
+        for piece in rest:
+            item.add(piece.arguments)
+
+    def _open_call(self, piece: CallPiece) -> _FunctionCall:
+        self._item = item = _FunctionCall(self, self._ids("fc_"), len(self._output), piece.call)
+        item.add(piece.arguments)
+        return item
+
+    def _hidden_call(self, result: ToolResult) -> None:
+        if not self._show_tool_calls:
+            return
+        self._close_items()
+        call_id = result.id or self._ids("call_")
+        call = {"id": self._ids("fc_"), "type": "function_call", "status": "completed", "call_id": call_id}
+        call |= {"name": result.name, "arguments": result.arguments or "{}"}
+        output = {"id": self._ids("fco_"), "type": "function_call_output", "status": "completed"}
+        output |= {"call_id": call_id, "output": result.output}
+        index = len(self._output)
+        self.emit("response.output_item.added", output_index=index, item={**call, "status": "in_progress", "arguments": ""})
+        self.emit(_CALL + "delta", item_id=call["id"], output_index=index, delta=call["arguments"])
+        self.emit(
+            _CALL + "done", item_id=call["id"], output_index=index, arguments=call["arguments"], name=result.name
+        )
+        self.emit("response.output_item.done", output_index=index, item=call)
+        self.emit("response.output_item.added", output_index=index + 1, item={**output, "status": "in_progress"})
+        self.emit("response.output_item.done", output_index=index + 1, item=output)
+        self._output += [call, output]
+
+    def _event(self, payload: dict[str, Any]) -> None:
+        self.emit(f"{SLUG}:{payload['type']}", event=payload)
+
+    def _close_items(self, status: str = "completed") -> None:
+        """Close the open item, and after it those that waited; *status* is the last one's."""
+        while self._waiting:
+            self._close_item()
+            self._open_waiting()
+        self._close_item(status)
+
+    def _close_item(self, status: str = "completed") -> None:
+        if self._item is not None:
+            self._output.append(self._item.close(status))
+        self._item = self._template = None
+
+    def _close_stream(self, reason: str) -> None:
+        self._incomplete_reason = _INCOMPLETE.get(reason)
+        self._status = "incomplete" if self._incomplete_reason else "completed"
+        self._close_items(self._status)
+        if self._status == "completed":
+            self._completed_at = int(self._clock())
+        self.emit(f"response.{self._status}", response=self._response())
+
+    def _close_failed(self, error: APIError) -> None:
+        self._close_items("incomplete")
+        self._status = "failed"
+        # `code` is an enum in the SDK here; the error's own code goes into the event that follows.
+        self._error = {"code": "server_error", "message": error.message}
+        self.emit("response.failed", response=self._response())
+        told = error.error()
+        # Twice, flat and nested: some clients notice the one form alone, some the other.
+        self.emit("error", code=told["code"], message=told["message"], param=told["param"], error=told)
+
+
+_CALL = "response.function_call_arguments."
+
+
+class _Item(ABC):
+    """An output item while it is open; emits its own events."""
+
+    def __init__(self, machine: ResponseMachine, id: str, index: int) -> None:
+        self._machine = machine
+        self.id = id
+        self.index = index
+
+    def emit(self, type: str, **fields: Any) -> None:
+        self._machine.emit(type, item_id=self.id, output_index=self.index, **fields)
+
+    def _added(self, item: dict[str, Any]) -> None:
+        self._machine.emit("response.output_item.added", output_index=self.index, item=item)
+
+    def close(self, status: str) -> dict[str, Any]:
+        """Emit what ends the item; gives it as it stands in ``output``."""
+        item = self._finished(status)
+        self._machine.emit("response.output_item.done", output_index=self.index, item=item)
+        return item
+
+    @abstractmethod
+    def _finished(self, status: str) -> dict[str, Any]: ...
+
+
+class _Message(_Item):
+    def __init__(self, machine: ResponseMachine, id: str, index: int) -> None:
+        super().__init__(machine, id, index)
+        self._content: list[dict[str, Any]] = []
+        self._kind: str | None = None
+        self._annotations: list[dict[str, Any]] = []
+        self.text = StringIO()
+        self._added({"id": id, "type": "message", "status": "in_progress", "role": "assistant", "content": []})
+
+    def add(self, kind: str, text: str) -> None:
+        """Add to the part that is open, ``output_text`` or ``refusal``; opens one where it must."""
+        self._open(kind)
+        self.text.write(text)
+        event = self.delta_event(kind, text)
+        self._machine.emit(event.pop("type"), **event)
+
+    def cite(self, citation: Citation) -> None:
+        self._open("output_text")
+        index = len(self._annotations)
+        annotation = {"type": "url_citation", **citation.placed(len(self.text.getvalue()))}
+        self._annotations.append(annotation)
+        self.emit(
+            "response.output_text.annotation.added",
+            content_index=len(self._content),
+            annotation_index=index,
+            annotation=annotation,
+        )
+
+    def delta_event(self, kind: str, text: str) -> dict[str, Any]:
+        """The event of one delta, without its sequence number."""
+        event = {"type": f"response.{kind}.delta", "item_id": self.id, "output_index": self.index}
+        event |= {"content_index": len(self._content), "delta": text}
+        if kind == "output_text":
+            event["logprobs"] = []
+        return event
+
+    def _open(self, kind: str) -> None:
+        if self._kind == kind:
+            return
+        self._close_part()
+        self._kind = kind
+        self.emit("response.content_part.added", content_index=len(self._content), part=self._part(""))
+
+    def _part(self, text: str) -> dict[str, Any]:
+        if self._kind == "refusal":
+            return {"type": "refusal", "refusal": text}
+        annotations = list(self._annotations)
+        return {"type": "output_text", "text": text, "annotations": annotations, "logprobs": []}
+
+    def _close_part(self) -> None:
+        if self._kind is None:
+            return
+        part, index = self._part(self.text.getvalue()), len(self._content)
+        if self._kind == "refusal":
+            self.emit("response.refusal.done", content_index=index, refusal=part["refusal"])
+        else:
+            self.emit("response.output_text.done", content_index=index, text=part["text"], logprobs=[])
+        self.emit("response.content_part.done", content_index=index, part=part)
+        self._content.append(part)
+        self._kind, self.text, self._annotations = None, StringIO(), []
+
+    def _finished(self, status: str) -> dict[str, Any]:
+        self._close_part()
+        return {
+            "id": self.id, "type": "message", "status": status, "role": "assistant", "content": self._content
+        }  # fmt: skip
+
+
+class _Reasoning(_Item):
+    def __init__(self, machine: ResponseMachine, id: str, index: int) -> None:
+        super().__init__(machine, id, index)
+        self._text = StringIO()
+        self._added({"id": id, "type": "reasoning", "status": "in_progress", "summary": []})
+        self.emit("response.reasoning_summary_part.added", summary_index=0, part=self._part(""))
+
+    def add(self, text: str) -> None:
+        self._text.write(text)
+        self.emit("response.reasoning_summary_text.delta", summary_index=0, delta=text)
+
+    def _part(self, text: str) -> dict[str, Any]:
+        return {"type": "summary_text", "text": text}
+
+    def _finished(self, status: str) -> dict[str, Any]:
+        text = self._text.getvalue()
+        self.emit("response.reasoning_summary_text.done", summary_index=0, text=text)
+        self.emit("response.reasoning_summary_part.done", summary_index=0, part=self._part(text))
+        return {"id": self.id, "type": "reasoning", "status": status, "summary": [self._part(text)]}
+
+
+class _FunctionCall(_Item):
+    def __init__(self, machine: ResponseMachine, id: str, index: int, call: Any) -> None:
+        super().__init__(machine, id, index)
+        self.call = call
+        self._arguments = StringIO()
+        self._added(self._as_item("in_progress"))
+
+    def add(self, arguments: str) -> None:
+        if arguments:
+            self._arguments.write(arguments)
+            self.emit(_CALL + "delta", delta=arguments)
+
+    def is_complete(self) -> bool:
+        """Nothing can follow a JSON object that is closed."""
+        try:
+            return isinstance(json.loads(self._arguments.getvalue()), dict)
+        except ValueError:
+            return False
+
+    def _as_item(self, status: str) -> dict[str, Any]:
+        item = {"id": self.id, "type": "function_call", "status": status}
+        return item | {
+            "call_id": self.call.id, "name": self.call.name, "arguments": self._arguments.getvalue()
+        }  # fmt: skip
+
+    def _finished(self, status: str) -> dict[str, Any]:
+        if not self._arguments.getvalue().strip():
+            self.add("{}")
+        item = self._as_item(status)
+        self.emit(_CALL + "done", arguments=item["arguments"], name=self.call.name)
+        return item
+
+
+def _echo(request: Mapping[str, Any]) -> dict[str, Any]:
+    echo = {key: request[key] if request.get(key) is not None else default for key, default in _ECHOED.items()}
+    if not echo["text"].get("format"):
+        echo["text"] = {**echo["text"], **_ECHOED["text"]}
+    echo["tools"] = [_FUNCTION | tool if tool.get("type") == "function" else tool for tool in echo["tools"]]
+    return echo

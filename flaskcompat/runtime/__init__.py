@@ -1,0 +1,1 @@
+"""Running the user's code (see README.md beside this file)."""

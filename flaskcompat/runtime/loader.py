@@ -1,0 +1,83 @@
+"""From a folder of wrappers to a registry: ``<folder>/<name>/pipeline_wrapper.py`` becomes the model ``<name>``."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import itertools
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from flaskcompat.errors import PipelineLoadError
+from flaskcompat.log import log
+from flaskcompat.runtime.registry import Registry
+from flaskcompat.runtime.wrapper import BasePipelineWrapper
+
+WRAPPER_FILE = "pipeline_wrapper.py"
+WRAPPER_CLASS = "PipelineWrapper"
+
+# Each folder that is loaded gets a package of its own, so that two applications never share a module.
+_roots = itertools.count(1)
+
+
+def load_folder(folder: Path, registry: Registry, *, strict: bool = False) -> None:
+    """Add every wrapper below *folder* to *registry*, one after the other, by name.
+
+    One that fails is logged with its traceback and noted in ``registry.failed``; the others are served.
+
+    :raises PipelineLoadError: if the folder is missing; with *strict* for the first wrapper that fails.
+    """
+    if not folder.is_dir():
+        raise PipelineLoadError(f"the pipelines folder {folder} does not exist")
+    root = _package(f"flaskcompat_pipelines_{next(_roots)}", folder)
+    for directory in sorted(path.parent for path in folder.glob(f"*/{WRAPPER_FILE}")):
+        name = directory.name
+        if name.startswith((".", "_")):
+            continue
+        try:
+            registry.add(name, _wrapper_class(root, directory))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a wrapper that calls sys.exit() must not take the others along
+            if strict:
+                raise PipelineLoadError(f"model '{name}' failed to load: {_line(error)}") from error
+            registry.failed[name] = _line(error)
+            log.opt(exception=error).error("model '{}' failed to load and is not served", name)
+
+
+def _wrapper_class(root: str, directory: Path) -> type[BasePipelineWrapper]:
+    # A dot would make a subpackage of what is a name here.
+    package = _package(f"{root}.{re.sub(r'[^0-9A-Za-z_-]', '_', directory.name)}", directory)
+    module = importlib.import_module(f"{package}.{WRAPPER_FILE.removesuffix('.py')}")
+    wrapper = getattr(module, WRAPPER_CLASS, None)
+    if not isinstance(wrapper, type):
+        raise PipelineLoadError(f"{WRAPPER_FILE} has no class {WRAPPER_CLASS}")
+    return wrapper
+
+
+def _package(name: str, folder: Path) -> str:
+    """Make *folder* the package *name*, so that modules in it import each other relatively."""
+    name = _unused(name)
+    init = folder / "__init__.py"
+    if not init.is_file():
+        module = ModuleType(name)
+        module.__path__ = [str(folder)]
+        sys.modules[name] = module
+        return name
+    spec = importlib.util.spec_from_file_location(name, init, submodule_search_locations=[str(folder)])
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return name
+
+
+def _unused(name: str) -> str:
+    return next(n for n in itertools.chain([name], (f"{name}_{i}" for i in itertools.count(2))) if n not in sys.modules)
+
+
+def _line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

@@ -1,0 +1,83 @@
+"""The models of one application: names and the wrappers behind them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from flaskcompat.errors import ModelNotFound, PipelineLoadError
+from flaskcompat.runtime.wrapper import METHODS, BasePipelineWrapper, implements, method_for, takes_headers
+
+
+@dataclass(frozen=True)
+class Model:
+    """A wrapper that is being served, and since when (seconds since the epoch)."""
+
+    name: str
+    wrapper: BasePipelineWrapper
+    created: int
+
+    @cached_property
+    def surfaces(self) -> tuple[str, ...]:
+        """What it answers: of ``chat``, ``responses``, ``files``."""
+        chat, response = method_for(self.wrapper, "chat_completion"), method_for(self.wrapper, "response")
+        upload = implements(self.wrapper, "run_file_upload")
+        return tuple(name for name, has in (("chat", chat), ("responses", response), ("files", upload)) if has)
+
+    @cached_property
+    def with_headers(self) -> frozenset[str]:
+        """Names of the methods that ask for the request's headers."""
+        return frozenset(m for m in METHODS if implements(self.wrapper, m) and takes_headers(self.wrapper, m))
+
+
+class Registry:
+    """Names and wrappers; safe to change while requests are being served.
+
+    ``failed`` holds, for names that could not be loaded, one line that says why.
+    """
+
+    def __init__(self) -> None:
+        self._models: dict[str, Model] = {}
+        self._lock = threading.Lock()
+        self.failed: dict[str, str] = {}
+
+    def add(self, name: str, wrapper: BasePipelineWrapper | type[BasePipelineWrapper]) -> Model:
+        """Set *wrapper* up and serve it as the model *name*, in place of any other of that name.
+
+        :raises PipelineLoadError: if it is no wrapper or implements no ``run_`` method.
+        """
+        if not name or not isinstance(name, str):
+            raise PipelineLoadError("a model needs a name")
+        if isinstance(wrapper, type):
+            wrapper = wrapper()
+        if not isinstance(wrapper, BasePipelineWrapper):
+            raise PipelineLoadError(f"{type(wrapper).__name__} is not derived from BasePipelineWrapper")
+        if not any(implements(wrapper, method) for method in METHODS):
+            raise PipelineLoadError(f"{type(wrapper).__name__} implements none of {', '.join(METHODS)}")
+        wrapper.setup()
+        model = Model(name, wrapper, int(time.time()))
+        with self._lock:
+            # A new dict each time: whoever iterates holds on to the one before.
+            self._models = {**self._models, name: model}
+            self.failed.pop(name, None)
+        return model
+
+    def __getitem__(self, name: str) -> Model:
+        """:raises ModelNotFound: for a name that is not served."""
+        try:
+            return self._models[name]
+        except KeyError:
+            raise ModelNotFound(name) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._models
+
+    def __iter__(self) -> Iterator[Model]:
+        """The models by name."""
+        return iter(sorted(self._models.values(), key=lambda model: model.name))
+
+    def __len__(self) -> int:
+        return len(self._models)
