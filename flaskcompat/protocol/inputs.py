@@ -219,7 +219,7 @@ def _refusal(message: Mapping[str, Any]) -> str | None:
 
 def _arguments(arguments: Any) -> dict[str, Any]:
     """A call's arguments as a mapping; text that is none is kept under ``input``, not lost."""
-    if isinstance(arguments, str):
+    if isinstance(arguments, str | None):
         try:
             arguments = json.loads(arguments or "{}")
         except ValueError:

@@ -56,7 +56,6 @@ class AsyncBridge:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._jobs: set[asyncio.Task[None]] = set()
-        self._stopping = False
 
     def submit(self, coroutine: Coroutine[Any, Any, None], context: Context) -> Job:
         """Run *coroutine* in *context*; does not wait. The coroutine must handle its own errors."""
@@ -99,18 +98,13 @@ class AsyncBridge:
         except Exception as error:  # a wrapper that blocks the loop; the process ends all the same
             log.warning("the event loop did not end in {} s: {}", timeout, type(error).__name__)
             return
-        self._stopping = True
         loop.call_soon_threadsafe(loop.stop)
         thread.join(1)
-        self._stopping = False
 
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._loop.set_default_executor(
-                    ThreadPoolExecutor(EXECUTOR_THREADS, thread_name_prefix="flaskcompat-executor")
-                )
                 self._thread = threading.Thread(
                     target=self._serve, args=(self._loop,), name="flaskcompat-loop", daemon=True
                 )
@@ -119,17 +113,18 @@ class AsyncBridge:
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
+        executor = ThreadPoolExecutor(EXECUTOR_THREADS, thread_name_prefix="flaskcompat-executor")
+        loop.set_default_executor(executor)
         while True:
             try:
                 loop.run_forever()
             except BaseException as error:
                 # SystemExit in a task that a wrapper started ends run_forever; the others must go on.
                 log.opt(exception=error).error("a task on the event loop raised {}", type(error).__name__)
-                continue
-            if self._stopping or self._loop is not loop:
+            if self._loop is not loop:  # close() has let go of it
                 break
         loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(loop.shutdown_default_executor(1))
+        executor.shutdown(wait=False, cancel_futures=True)
         loop.close()
 
 

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from flaskcompat.runtime.buffer import Abandoned, Buffer, LoopBuffer
+
+from ..support import eventually
+
+
+def in_thread(work: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=work, name="flaskcompat-test", daemon=True)
+    thread.start()
+    return thread
+
+
+def drain(buffer: Buffer) -> list[int]:
+    items = []
+    while not buffer.ended:
+        items += buffer.take(10)
+    return items
+
+
+def test_takes_all_that_waits_at_once() -> None:
+    buffer = Buffer()
+    for i in range(5):
+        buffer.put(i)
+    assert buffer.take(0) == [0, 1, 2, 3, 4]
+    assert buffer.take(0) == [] and not buffer.ended
+
+
+def test_end_comes_after_the_items_and_carries_the_error() -> None:
+    buffer, error = Buffer(), ValueError()
+    buffer.put(1)
+    buffer.finish(error)
+    assert buffer.take(0) == [1]
+    assert buffer.ended and buffer.error is error
+    assert buffer.take(None) == []
+
+
+def test_reader_wakes_for_each_item() -> None:
+    buffer, turn = Buffer(), threading.Semaphore(0)
+
+    def write() -> None:
+        for i in range(200):
+            turn.acquire()
+            buffer.put(i)
+        buffer.finish()
+
+    thread = in_thread(write)
+    for i in range(200):
+        turn.release()
+        assert buffer.take(10) == [i]
+    assert buffer.take(10) == [] and buffer.ended
+    thread.join()
+
+
+@pytest.mark.parametrize("room", [1, 3, 256])
+def test_nothing_is_lost_or_reordered_under_back_pressure(room: int) -> None:
+    buffer = Buffer(room)
+
+    def write() -> None:
+        for i in range(5000):
+            buffer.put(i)
+        buffer.finish()
+
+    thread = in_thread(write)
+    assert drain(buffer) == list(range(5000))
+    thread.join()
+
+
+def test_several_writers() -> None:
+    buffer = Buffer(8)
+
+    def write(start: int) -> None:
+        for i in range(start, start + 1000):
+            buffer.put(i)
+
+    threads = [in_thread(lambda s=s: write(s)) for s in range(0, 8000, 1000)]  # type: ignore[misc]
+    items: list[int] = []
+    while len(items) < 8000:
+        items += buffer.take(10)
+    assert sorted(items) == list(range(8000))
+    for thread in threads:
+        thread.join()
+
+
+def test_writer_is_held_at_the_bound() -> None:
+    buffer, written = Buffer(10), []
+
+    def write() -> None:
+        for i in range(30):
+            buffer.put(i)
+            written.append(i)
+
+    thread = in_thread(write)
+    assert eventually(lambda: buffer._full)
+    assert len(written) == 9
+    assert buffer.take(0) == list(range(10))
+    while thread.is_alive():
+        buffer.take(0.01)
+
+
+def test_leaving_reader_frees_a_writer_that_waits() -> None:
+    buffer, seen = Buffer(1), []
+
+    def write() -> None:
+        try:
+            buffer.put(1)
+        except Abandoned as error:
+            seen.append(error)
+
+    thread = in_thread(write)
+    assert eventually(lambda: buffer._full)
+    buffer.abandon()
+    thread.join(10)
+    assert len(seen) == 1
+    with pytest.raises(Abandoned):
+        buffer.put(2)
+
+
+def test_leaving_wakes_the_reader_itself() -> None:
+    buffer, taken = Buffer(), []
+    thread = in_thread(lambda: taken.append(buffer.take(None)))
+    assert eventually(lambda: buffer._asleep)
+    buffer.abandon()
+    thread.join(10)
+    assert taken == [[]]
+
+
+def test_coroutine_writes_under_back_pressure() -> None:
+    buffer = Buffer(4)
+
+    async def write() -> None:
+        for i in range(1000):
+            await buffer.put_async(i)
+        buffer.finish()
+
+    thread = in_thread(lambda: asyncio.run(write()))
+    assert drain(buffer) == list(range(1000))
+    thread.join()
+
+
+def test_coroutine_that_waits_learns_that_the_reader_left() -> None:
+    buffer, seen = Buffer(1), []
+
+    async def write() -> None:
+        for _ in range(2):
+            try:
+                await buffer.put_async(1)
+            except Abandoned as error:
+                seen.append(error)
+
+    thread = in_thread(lambda: asyncio.run(write()))
+    assert eventually(lambda: buffer._full)
+    buffer.abandon()
+    thread.join(10)
+    assert len(seen) == 2
+
+
+def test_reader_on_the_loop_with_writers_on_loop_and_thread() -> None:
+    async def main() -> list[int]:
+        buffer = LoopBuffer(8)
+
+        def write() -> None:
+            for i in range(500):
+                buffer.put(i)
+
+        async def write_async() -> None:
+            for i in range(500, 1000):
+                await buffer.put_async(i)
+
+        writers = [asyncio.create_task(write_async()), asyncio.create_task(asyncio.to_thread(write))]
+        items: list[int] = []
+        while len(items) < 1000:
+            items += await buffer.take_async()
+        await asyncio.gather(*writers)
+        buffer.finish()
+        assert await buffer.take_async() == [] and buffer.ended
+        return items
+
+    assert sorted(asyncio.run(main())) == list(range(1000))
+
+
+def test_room_made_after_the_loop_is_closed() -> None:
+    buffer = Buffer(1)
+
+    async def write() -> None:
+        task = asyncio.create_task(buffer.put_async(1))
+        while not buffer._full:
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(write())
+    assert buffer.take(0) == [1]

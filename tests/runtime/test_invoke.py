@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from flaskcompat import BasePipelineWrapper, Registry
+from flaskcompat.errors import UnsupportedEndpoint, WrapperContractError
+from flaskcompat.runtime.bridge import bridge
+from flaskcompat.runtime.buffer import Abandoned
+from flaskcompat.runtime.invoke import invoke
+from flaskcompat.runtime.registry import Model
+from flaskcompat.runtime.wrapper import Headers
+
+from ..support import MODES, RAISING_MODES, Raise, eventually, returning, scripted
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+both_ways = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+
+
+def model(wrapper: BasePipelineWrapper) -> Model:
+    return Registry().add("m", wrapper)
+
+
+def start(wrapper: BasePipelineWrapper, stream: bool, headers: Headers | None = None) -> Any:
+    return invoke(model(wrapper), "chat_completion", [], {"model": "m"}, headers or Headers([]), stream=stream)
+
+
+def read(run: Any) -> list[Any]:
+    items = []
+    while not run.ended:
+        items += run.take(20)
+    run.close()
+    return items
+
+
+@both_ways
+@pytest.mark.parametrize("mode", MODES)
+def test_items_of_every_kind_of_method(mode: str, stream: bool) -> None:
+    run = start(scripted(["a", "b", "c"], mode), stream)
+    assert read(run) == ["a", "b", "c"] and run.error is None
+    assert run.label.startswith("m.run_chat_completion")
+
+
+@both_ways
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("result", ["text", {"object": "response"}, None, 3])
+def test_whole_result_is_one_item(result: Any, asynchronous: bool, stream: bool) -> None:
+    assert read(start(returning(result, asynchronous=asynchronous), stream)) == [result]
+
+
+@both_ways
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_raw_pipeline_result_is_refused(asynchronous: bool, stream: bool) -> None:
+    with pytest.raises(WrapperContractError):
+        run = start(returning({"llm": {}}, asynchronous=asynchronous), stream)
+        assert read(run) == []
+        raise run.error
+
+
+@both_ways
+@pytest.mark.parametrize("error", [ValueError("x"), SystemExit(3), asyncio.CancelledError(), StopIteration("x")])
+@pytest.mark.parametrize("mode", RAISING_MODES)
+def test_error_of_any_class_comes_as_data_after_the_items(mode: str, error: BaseException, stream: bool) -> None:
+    run = start(scripted(["a", Raise(error)], mode), stream)
+    assert read(run) == ["a"]
+    assert run.error is error or run.error.__cause__ is error or isinstance(run.error, RuntimeError)
+
+
+def test_error_of_the_method_itself() -> None:
+    def boom() -> None:
+        raise ValueError("x")
+
+    with pytest.raises(ValueError, match="x"):
+        start(returning(boom), False)
+    for wrapper, stream in ((returning(boom), True), (returning(boom, asynchronous=True), False)):
+        run = start(wrapper, stream)
+        assert read(run) == [] and isinstance(run.error, ValueError)
+
+
+def test_surface_that_is_missing() -> None:
+    class ChatOnly(BasePipelineWrapper):
+        def run_chat_completion(self, model: str, messages: Any, body: Any) -> str:
+            return ""
+
+    with pytest.raises(UnsupportedEndpoint, match="run_response"):
+        invoke(model(ChatOnly()), "response", [], {}, Headers([]), stream=False)
+
+
+def test_headers_go_where_they_are_declared() -> None:
+    class Asking(BasePipelineWrapper):
+        def run_chat_completion(self, model: str, messages: Any, body: Any, headers: Any = None) -> str:
+            return str(headers["X-A"])
+
+    assert read(start(Asking(), False, Headers([("x-a", "1")]))) == ["1"]
+
+
+class Blocking(BasePipelineWrapper):
+    """Answers when it is let go; says when it was closed."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.closed = threading.Event()
+
+
+@both_ways
+def test_closing_ends_a_generator_at_its_next_item(stream: bool) -> None:
+    class Wrapper(Blocking):
+        def run_chat_completion(self, model: str, messages: Any, body: Any) -> Iterator[str]:
+            try:
+                yield "a"
+                self.go.wait(20)
+                yield "b"
+                yield "never"
+            finally:
+                self.closed.set()
+
+    wrapper = Wrapper()
+    run = start(wrapper, stream)
+    assert run.take(20) == ["a"]
+    run.close()
+    assert not wrapper.closed.is_set()
+    wrapper.go.set()
+    assert wrapper.closed.wait(20)
+
+
+@both_ways
+def test_closing_cancels_what_is_asynchronous_at_once(stream: bool) -> None:
+    class Wrapper(Blocking):
+        async def run_chat_completion_async(self, model: str, messages: Any, body: Any) -> AsyncIterator[str]:
+            try:
+                yield "a"
+                await asyncio.Event().wait()
+            finally:
+                self.closed.set()
+
+    wrapper = Wrapper()
+    run = start(wrapper, stream)
+    assert run.take(20) == ["a"]
+    run.close()
+    assert wrapper.closed.wait(20)
+    run.close()
+
+
+def test_closing_that_fails_is_logged_alone(caplog: pytest.LogCaptureFixture) -> None:
+    class Wrapper(BasePipelineWrapper):
+        def run_chat_completion(self, model: str, messages: Any, body: Any) -> Iterator[str]:
+            try:
+                yield from "ab"
+            finally:
+                raise ValueError("closing")
+
+        async def run_response_async(self, model: str, input_items: Any, body: Any) -> AsyncIterator[str]:
+            try:
+                yield "a"
+                await asyncio.Event().wait()
+            finally:
+                raise ValueError("closing")
+
+    registered = model(Wrapper())
+    run = invoke(registered, "chat_completion", [], {}, Headers([]), stream=True)
+    run.take(20)
+    run.close()
+    run = invoke(registered, "response", [], {}, Headers([]), stream=True)
+    assert run.take(20) == ["a"]
+    run.close()
+    assert eventually(lambda: bridge.active == 0)
+
+
+def test_close_methods_that_raise() -> None:
+    class Rude:
+        def __iter__(self) -> Any:
+            return self
+
+        def __next__(self) -> str:
+            raise StopIteration
+
+        def close(self) -> None:
+            raise SystemExit
+
+    class RudeAsync:
+        def __aiter__(self) -> Any:
+            return self
+
+        async def __anext__(self) -> str:
+            raise StopAsyncIteration
+
+        async def aclose(self) -> None:
+            raise SystemExit
+
+    for result in (Rude(), RudeAsync()):
+        run = start(returning(lambda r=result: r), True)
+        assert read(run) == [] and run.error is None
+
+
+def test_context_is_a_copy_that_lasts_over_the_run() -> None:
+    seen = []
+
+    class Wrapper(BasePipelineWrapper):
+        def run_chat_completion(self, model: str, messages: Any, body: Any) -> Iterator[str]:
+            def items() -> Iterator[str]:
+                seen.append(variable.get())
+                variable.set("from items")
+                yield "a"
+                seen.append(variable.get())
+
+            seen.append(variable.get())
+            variable.set("from method")
+            return items()
+
+        async def run_response_async(self, model: str, input_items: Any, body: Any) -> AsyncIterator[str]:
+            seen.append(variable.get())
+            variable.set("from async")
+            yield "a"
+            seen.append(variable.get())
+
+    registered = model(Wrapper())
+    token = variable.set("request")
+    try:
+        for stream in (False, True):
+            read(invoke(registered, "chat_completion", [], {}, Headers([]), stream=stream))
+            assert seen == ["request", "from method", "from items"]
+            seen.clear()
+        read(invoke(registered, "response", [], {}, Headers([]), stream=True))
+        assert seen == ["request", "from async"]
+        assert variable.get() == "request"
+    finally:
+        variable.reset(token)
+
+
+def test_blocking_on_the_loop_s_thread_is_refused() -> None:
+    class Wrapper(BasePipelineWrapper):
+        async def run_chat_completion_async(self, model: str, messages: Any, body: Any) -> str:
+            start(scripted(["x"], "async generator"), False)
+            return "never"
+
+    run = start(Wrapper(), False)
+    assert read(run) == [] and "event loop's own thread" in str(run.error)
+
+
+def test_500_asynchronous_streams_at_once_stay_apart() -> None:
+    class Wrapper(BasePipelineWrapper):
+        async def run_chat_completion_async(self, model: str, messages: Any, body: Any) -> AsyncIterator[str]:
+            for i in range(20):
+                await asyncio.sleep(0.001)
+                yield f"{body['number']}:{i}"
+
+    registered = model(Wrapper())
+    answers: dict[int, list[str]] = {}
+
+    def client(number: int) -> None:
+        body = {"number": number}
+        answers[number] = read(invoke(registered, "chat_completion", [], body, Headers([]), stream=True))
+
+    threads = [threading.Thread(target=client, args=(n,)) for n in range(500)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert answers == {n: [f"{n}:{i}" for i in range(20)] for n in range(500)}
+
+
+def test_run_closed_before_its_task_began() -> None:
+    class Wrapper(BasePipelineWrapper):
+        def run_chat_completion(self, model: str, messages: Any, body: Any) -> Any:
+            entered.set()
+            go.wait(20)
+
+            async def never() -> AsyncIterator[str]:
+                yield "a"
+                await asyncio.Event().wait()
+
+            return never()
+
+    entered, go = threading.Event(), threading.Event()
+    run = start(Wrapper(), True)
+    assert entered.wait(20)
+    run.close()
+    go.set()
+    assert eventually(lambda: run._job is not None)
+    assert issubclass(Abandoned, BaseException) and not issubclass(Abandoned, Exception)
