@@ -25,7 +25,10 @@ _BODY_MARGIN = 1 << 20
 
 
 def options(app: Flask, threads: int) -> dict[str, Any]:
-    """Waitress's settings; each that differs from its default has its reason here."""
+    """Waitress's settings; each that differs from its default has its reason here.
+
+    ``send_bytes`` stays at its default of 1 (naming it is deprecated): each write goes out at once.
+    """
     return {
         # A stream holds its thread from the first byte to the last.
         "threads": threads + SPARE_THREADS,
@@ -34,8 +37,6 @@ def options(app: Flask, threads: int) -> dict[str, Any]:
         "backlog": 2048,
         # select() ends the whole server at the 1024th open file.
         "asyncore_use_poll": hasattr(select, "poll"),
-        # Each write goes out at once; a larger value would hold words back.
-        "send_bytes": 1,
         # What a client may leave unread before the stream that writes to it waits.
         "outbuf_high_watermark": 256 * 1024,
         # Lets `waitress.client_disconnected` see a client that leaves while it is being answered.

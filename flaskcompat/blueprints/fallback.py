@@ -1,4 +1,4 @@
-"""What no plain route of ours matches: paths without ``/v1``, doubled slashes, unknown paths, wrong methods.
+"""What no plain route of ours matches: paths without ``/v1``, doubled slashes, unknown paths, wrong methods, WebSockets.
 
 One rule of the least weight takes them all, so that any route of the host's wins over it, whichever was registered
 first; and where the host has a route for a path under other methods, the host's own 405 is left standing.
@@ -7,7 +7,7 @@ first; and where the host has a route for a path under other methods, the host's
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NoReturn
 
 from flask import Blueprint, Flask, Response, current_app, request
 from flask.sansio.blueprints import BlueprintSetupState
@@ -15,7 +15,7 @@ from werkzeug.exceptions import MethodNotAllowed as HTTPMethodNotAllowed
 from werkzeug.exceptions import NotFound as HTTPNotFound
 from werkzeug.routing import BaseConverter, Map, Rule, ValidationError
 
-from flaskcompat.errors import MethodNotAllowed, NotFound
+from flaskcompat.errors import MethodNotAllowed, NotFound, UpgradeRequired
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _CONVERTER = "flaskcompat_fallback"
@@ -80,14 +80,13 @@ def add_fallback(blueprint: Blueprint) -> None:
                 routes.append(_own_routes(current_app, own, mount))
             return _dispatch(routes[0], _plain(path))
 
-        state.add_url_rule(
-            f"/<{_CONVERTER}({own!r}, {mount!r}):path>",
-            "fallback",
-            fallback,
-            methods=_METHODS,
-            provide_automatic_options=False,
-            strict_slashes=False,
-        )
+        rule = f"/<{_CONVERTER}({own!r}, {mount!r}):path>"
+        state.add_url_rule(rule, "fallback", fallback, methods=_METHODS, provide_automatic_options=False)
+        state.add_url_rule(rule, "websocket", _refuse_websocket, websocket=True, methods=["GET"])
+
+
+def _refuse_websocket(path: str) -> NoReturn:
+    raise UpgradeRequired
 
 
 def _own_routes(app: Flask, own: str, mount: str) -> Map:
@@ -95,7 +94,7 @@ def _own_routes(app: Flask, own: str, mount: str) -> Map:
     rules = [
         Rule(rule.rule.removeprefix(mount), endpoint=rule.endpoint, methods=rule.methods, strict_slashes=False)
         for rule in app.url_map.iter_rules()
-        if rule.endpoint.startswith(own) and rule.endpoint != f"{own}fallback"
+        if rule.endpoint.startswith(own) and not rule.rule.startswith(f"{mount}/<{_CONVERTER}")
     ]
     return Map(rules, merge_slashes=False)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, cast
 
@@ -41,27 +42,33 @@ def make_blueprint(registry: Registry) -> Blueprint:
     @blueprint.post("/v1/files")
     def upload_file() -> Response:
         keeper = next((model for model in registry if implements(model.wrapper, "run_file_upload")), None)
-        form, files = _parse(keeper is not None)
-        file, purpose = files.get("file"), form.get("purpose")
-        if file is None:
-            raise MissingParameter("file")
-        if not purpose:
-            raise MissingParameter("purpose")
-        filename = label_of(file.filename)
-        size = file.stream.seek(0, 2)
-        kept: Mapping[str, Any] = {}
-        if keeper is None:
-            log.warning("an uploaded file is not kept: no wrapper implements run_file_upload")
-        else:
-            file.stream.seek(0)
-            kept = _keep(keeper, filename, file.content_type, file.stream.read(), purpose)
-        created = int(time.time())
-        described = {"id": new_id("file-"), "bytes": size, "created_at": created, "filename": filename or "file"}
-        described |= {"purpose": purpose, "status": "processed"}
-        own = {key: value for key, value in kept.items() if value is not None}
-        return json_reply(_schema.dump({**described, **own}) | {k: v for k, v in own.items() if k not in _schema.fields})
+        with ExitStack() as opened:
+            form, files = _parse(_spooled(opened) if keeper else _counted)
+            return _uploaded(keeper, files.get("file"), form.get("purpose"))
 
     return blueprint
+
+
+def _uploaded(keeper: Model | None, file: FileStorage | None, purpose: str | None) -> Response:
+    if file is None:
+        raise MissingParameter("file")
+    if not purpose:
+        raise MissingParameter("purpose")
+    filename = label_of(file.filename)
+    size = file.stream.seek(0, 2)
+    own: dict[str, Any] = {}
+    if keeper is None:
+        log.warning("an uploaded file is not kept: no wrapper implements run_file_upload")
+    else:
+        file.stream.seek(0)
+        kept = _keep(keeper, filename, file.content_type, file.stream.read(), purpose)
+        own = {key: value for key, value in kept.items() if value is not None}
+    described = {"id": new_id("file-"), "bytes": size, "created_at": int(time.time()), "filename": filename or "file"}
+    described |= {"purpose": purpose, "status": "processed"}
+    try:
+        return json_reply({**own, **_schema.dump({**described, **own})})
+    except (TypeError, ValueError) as error:
+        raise failure(error, _label(keeper)) from None
 
 
 def label_of(filename: str | None) -> str | None:
@@ -70,13 +77,16 @@ def label_of(filename: str | None) -> str | None:
     return base[:_NAME_LIMIT] if base not in ("", ".", "..") else None
 
 
-def _parse(keep: bool) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
-    """The form and its files; content that nobody keeps is counted as it passes."""
+def _parse(stream_factory: Callable[..., IO[bytes]]) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
+    """The form and its files, each in a stream of its own.
+
+    :raises RequestEntityTooLarge: past the limits, raised by Werkzeug.
+    """
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType("Send the file as 'Content-Type: multipart/form-data'.")
     refuse_encoding(request)
     parser = FormDataParser(
-        stream_factory=_spooled if keep else _counted,
+        stream_factory=stream_factory,
         max_content_length=request.max_content_length,
         max_form_memory_size=MAX_FIELD_BYTES,
         max_form_parts=MAX_PARTS,
@@ -89,11 +99,17 @@ def _parse(keep: bool) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]
     return form, files
 
 
-def _spooled(*_: Any, **__: Any) -> IO[bytes]:
-    return cast("IO[bytes]", SpooledTemporaryFile(_IN_MEMORY))
+def _spooled(opened: ExitStack) -> Callable[..., IO[bytes]]:
+    """Streams that keep what is written to them until *opened* is closed."""
+
+    def make(*_: Any, **__: Any) -> IO[bytes]:
+        return cast("IO[bytes]", opened.enter_context(SpooledTemporaryFile(_IN_MEMORY)))
+
+    return make
 
 
 def _counted(*_: Any, **__: Any) -> IO[bytes]:
+    """A stream for content that nobody keeps: it is counted as it passes."""
     return cast("IO[bytes]", _Counter())
 
 
@@ -123,5 +139,9 @@ def _keep(model: Model, filename: str | None, content_type: str | None, content:
         if not isinstance(kept, Mapping):
             raise WrapperContractError(f"run_file_upload returned {type(kept).__name__}, not a dict")
     except Exception as error:
-        raise failure(error, f"{model.name}.run_file_upload") from None
+        raise failure(error, _label(model)) from None
     return kept
+
+
+def _label(model: Model | None) -> str:
+    return f"{model.name}.run_file_upload" if model else "upload"

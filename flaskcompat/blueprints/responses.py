@@ -8,7 +8,7 @@ from flask import Blueprint, Response, current_app, request
 
 from flaskcompat.blueprints.replies import failure, reply
 from flaskcompat.blueprints.requests import read_json
-from flaskcompat.errors import InvalidValue, MethodNotAllowed, PreviousResponseNotFound, UpgradeRequired
+from flaskcompat.errors import InvalidValue, PreviousResponseNotFound
 from flaskcompat.protocol.responses import ResponseMachine
 from flaskcompat.protocol.tool_calls import tool_names
 from flaskcompat.runtime.invoke import invoke
@@ -39,12 +39,6 @@ def make_blueprint(registry: Registry) -> Blueprint:
             show_tool_calls=_shows_tool_calls(model),
         )
         return reply(machine, run, stream=stream)
-
-    @blueprint.get("/v1/responses")
-    def connect_websocket() -> Response:
-        if "websocket" in request.headers.get("Upgrade", "").lower():
-            raise UpgradeRequired
-        raise MethodNotAllowed({"POST"})
 
     return blueprint
 

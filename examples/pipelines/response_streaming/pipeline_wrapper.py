@@ -1,0 +1,23 @@
+"""A model of the Responses API that knows the whole conversation and streams its answer."""
+
+from collections.abc import Generator
+from typing import Any
+
+from flaskcompat import BasePipelineWrapper, Pipeline, chat_messages_from_openai_response, streaming_generator
+from flaskcompat.demos.generator import OfflineChatGenerator
+
+from .._offline import say_back
+
+
+class PipelineWrapper(BasePipelineWrapper):
+    def setup(self) -> None:
+        self.pipeline = Pipeline()
+        self.pipeline.add_component("llm", OfflineChatGenerator(say_back))
+
+    def run_response(
+        self, model: str, input_items: list[dict[str, Any]], body: dict[str, Any]
+    ) -> Generator[Any, None, None]:
+        return streaming_generator(
+            pipeline=self.pipeline,
+            pipeline_run_args={"llm": {"messages": chat_messages_from_openai_response(input_items)}},
+        )
