@@ -23,9 +23,7 @@ LOGIN_PAGE = '<form method="post"><input type="password" name="password"> <butto
 class SupportWrapper(BasePipelineWrapper):
     """A model that is part of the application, rather than of a folder of wrappers."""
 
-    def run_chat_completion(
-        self, model: str, messages: list[dict[str, Any]], body: dict[str, Any]
-    ) -> Iterator[str]:
+    def run_chat_completion(self, model: str, messages: list[dict[str, Any]], body: dict[str, Any]) -> Iterator[str]:
         yield "Thank you for writing to us. "
         yield f"You asked: {get_last_user_message(messages)}"
 

@@ -4,7 +4,7 @@ from haystack import Pipeline
 
 from flaskcompat._version import __version__
 from flaskcompat.app import create_app
-from flaskcompat.errors import APIError, FlaskCompatError
+from flaskcompat.errors import APIError
 from flaskcompat.extension import FlaskCompat
 from flaskcompat.log import log
 from flaskcompat.open_webui import PipelineEvent
@@ -33,7 +33,6 @@ __all__ = [
     "BasePipelineWrapper",
     "Citation",
     "FlaskCompat",
-    "FlaskCompatError",
     "Pipeline",
     "PipelineEvent",
     "Registry",

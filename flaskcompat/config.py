@@ -32,9 +32,13 @@ class Setting:
 
 
 SETTINGS = (
-    Setting("FLASKCOMPAT_PIPELINES_DIR", None, str, "folder of wrappers; unset: `./pipelines` if it exists, else the demos"),
+    Setting(
+        "FLASKCOMPAT_PIPELINES_DIR", None, str, "folder of wrappers; unset: `./pipelines` if it exists, else the demos"
+    ),
     Setting("FLASKCOMPAT_STRICT", False, _flag, "a wrapper that fails to load ends the start"),
-    Setting("FLASKCOMPAT_SHOW_TOOL_CALLS", False, _flag, "show calls of tools that ran in a pipeline as items of responses"),
+    Setting(
+        "FLASKCOMPAT_SHOW_TOOL_CALLS", False, _flag, "show calls of tools that ran in a pipeline as items of responses"
+    ),
     Setting("FLASKCOMPAT_KEEP_ALIVE", 15.0, float, "seconds of silence after which a stream gets a comment"),
     Setting("FLASKCOMPAT_MAX_BODY_BYTES", 10_000_000, int, "largest JSON body, in bytes"),
     Setting("FLASKCOMPAT_MAX_UPLOAD_BYTES", 128 * 1024 * 1024, int, "largest upload, in bytes"),

@@ -50,7 +50,7 @@ class _Strict(fields.Field[Any]):
     """A field of one JSON type; null is taken out before (see :class:`RequestSchema`)."""
 
     expected = "valid"
-    default_error_messages = {"required": [MISSING]}  # type: ignore[dict-item]
+    default_error_messages = {"required": [MISSING]}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         if not self.accepts(value):
@@ -88,7 +88,9 @@ class Name(String):
 class Number(_Strict):
     """A number between *low* and *high*; whole numbers only for ``whole=True``."""
 
-    def __init__(self, low: float | None = None, high: float | None = None, *, whole: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, low: float | None = None, high: float | None = None, *, whole: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.low, self.high, self.whole = low, high, whole
         self.expected = "an integer" if whole else "a number"

@@ -48,7 +48,9 @@ def options(app: Flask, threads: int) -> dict[str, Any]:
     }
 
 
-def make_server(app: Flask, *, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, threads: int = DEFAULT_THREADS) -> Any:
+def make_server(
+    app: Flask, *, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, threads: int = DEFAULT_THREADS
+) -> Any:
     """A waitress server that is bound and not yet running; ``effective_port`` tells the port."""
     return waitress.create_server(app, host=host, port=port, **options(app, threads))
 

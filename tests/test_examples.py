@@ -185,9 +185,7 @@ def test_chat_reasoning_is_kept_without_streaming(client: openai.OpenAI):
 
 def test_chat_prompt_builder_puts_the_question_in_its_prompt(client: openai.OpenAI):
     content = chat(client, "chat_prompt_builder", "what is {{ query }}?").content
-    assert (
-        content == "[system] You are a helpful assistant. [user] Answer in one sentence: what is {{ query }}?"
-    )
+    assert content == "[system] You are a helpful assistant. [user] Answer in one sentence: what is {{ query }}?"
 
 
 def test_chat_async_prompt_builder_streams_and_reads_the_body(client: openai.OpenAI):
@@ -237,9 +235,7 @@ def test_response_agent_runs_its_tool_and_hides_the_call(client: openai.OpenAI, 
 
 
 def test_filter_hides_calls_even_of_a_tool_that_the_client_has_too(client: openai.OpenAI):
-    tools: Any = [
-        {"type": "function", "name": "in_stock", "parameters": {"type": "object", "properties": {}}}
-    ]
+    tools: Any = [{"type": "function", "name": "in_stock", "parameters": {"type": "object", "properties": {}}}]
     response = client.responses.create(model="response_agent_filtered", input="How many bolts", tools=tools)
     assert response.output_text == "I looked it up: 120 bolts in stock."
     assert output_types(response) == ["message"]
@@ -306,9 +302,7 @@ def upload(client: openai.OpenAI, text: str, name: str = "shop.txt") -> Any:
 def ask_files(client: openai.OpenAI, question: str, *file_ids: str) -> str:
     parts: list[Any] = [{"type": "input_file", "file_id": file_id} for file_id in file_ids]
     parts.append({"type": "input_text", "text": question})
-    return client.responses.create(
-        model="file_reader", input=[{"role": "user", "content": parts}]
-    ).output_text
+    return client.responses.create(model="file_reader", input=[{"role": "user", "content": parts}]).output_text
 
 
 def test_uploaded_files_are_read_by_id(client: openai.OpenAI):
@@ -329,9 +323,7 @@ def test_names_of_uploads_are_labels_alone(site: Site, client: openai.OpenAI):
     assert list(site.files.parent.iterdir()) == [site.files]
 
 
-@pytest.mark.parametrize(
-    "file_id", ["../x", "file-" + "0" * 32, "file-" + "0" * 32 + "\n", "/etc/passwd", "x.json"]
-)
+@pytest.mark.parametrize("file_id", ["../x", "file-" + "0" * 32, "file-" + "0" * 32 + "\n", "/etc/passwd", "x.json"])
 def test_ids_that_were_not_given_out_are_refused(client: openai.OpenAI, file_id: str):
     with pytest.raises(openai.NotFoundError) as caught:
         ask_files(client, "What is in it?", file_id)
@@ -413,10 +405,7 @@ def test_embedded_app_guards_pages_and_api(embedded: FlaskClient):
 
 def test_embedded_app_serves_the_model_behind_its_login(embedded: FlaskClient):
     answer = embedded.post("/ai/v1/chat/completions", json=QUESTION, headers=KEY)
-    assert (
-        answer.json["choices"][0]["message"]["content"]
-        == "Thank you for writing to us. You asked: Is it red?"
-    )
+    assert answer.json["choices"][0]["message"]["content"] == "Thank you for writing to us. You asked: Is it red?"
     assert [model["id"] for model in embedded.get("/ai/v1/models", headers=KEY).json["data"]] == ["support"]
 
     assert embedded.post("/login", data={"password": "pässword"}).headers["Location"] == "/"

@@ -22,9 +22,7 @@ class FileFolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def save(
-        self, filename: str | None, content_type: str | None, content: bytes, purpose: str
-    ) -> dict[str, Any]:
+    def save(self, filename: str | None, content_type: str | None, content: bytes, purpose: str) -> dict[str, Any]:
         """Keep *content*; gives OpenAI's file object."""
         file_id = f"file-{uuid.uuid4().hex}"
         described = {

@@ -1,4 +1,4 @@
-"""What no plain route of ours matches: paths without ``/v1``, doubled slashes, unknown paths, wrong methods, WebSockets.
+"""What no plain route of ours matches: paths without ``/v1``, doubled slashes, unknown paths and methods, WebSockets.
 
 One rule of the least weight takes them all, so that any route of the host's wins over it, whichever was registered
 first; and where the host has a route for a path under other methods, the host's own 405 is left standing.
@@ -7,10 +7,12 @@ first; and where the host has a route for a path under other methods, the host's
 from __future__ import annotations
 
 import re
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import NoReturn
 
-from flask import Blueprint, Flask, Response, current_app, request
+from flask import Blueprint, Flask, current_app, request
 from flask.sansio.blueprints import BlueprintSetupState
+from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import MethodNotAllowed as HTTPMethodNotAllowed
 from werkzeug.exceptions import NotFound as HTTPNotFound
 from werkzeug.routing import BaseConverter, Map, Rule, ValidationError
@@ -75,7 +77,7 @@ def add_fallback(blueprint: Blueprint) -> None:
         mount = (state.url_prefix or "").rstrip("/")
         routes: list[Map] = []
 
-        def fallback(path: str) -> Response:
+        def fallback(path: str) -> ResponseReturnValue:
             if not routes:
                 routes.append(_own_routes(current_app, own, mount))
             return _dispatch(routes[0], _plain(path))
@@ -99,7 +101,7 @@ def _own_routes(app: Flask, own: str, mount: str) -> Map:
     return Map(rules, merge_slashes=False)
 
 
-def _dispatch(routes: Map, path: str) -> Any:
+def _dispatch(routes: Map, path: str) -> ResponseReturnValue:
     if path.split("/")[0] != "v1":
         path = f"v1/{path}"
     try:
@@ -112,4 +114,5 @@ def _dispatch(routes: Map, path: str) -> Any:
         return current_app.make_default_options_response()
     if endpoint.endswith(".files.upload_file"):
         request.max_content_length = current_app.config["FLASKCOMPAT_MAX_UPLOAD_BYTES"]
-    return current_app.ensure_sync(current_app.view_functions[endpoint])(**values)
+    view: Callable[..., ResponseReturnValue] = current_app.ensure_sync(current_app.view_functions[endpoint])
+    return view(**values)

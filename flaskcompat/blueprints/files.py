@@ -130,7 +130,9 @@ class _Counter:
         pass
 
 
-def _keep(model: Model, filename: str | None, content_type: str | None, content: bytes, purpose: str) -> Mapping[str, Any]:
+def _keep(
+    model: Model, filename: str | None, content_type: str | None, content: bytes, purpose: str
+) -> Mapping[str, Any]:
     kwargs: dict[str, Any] = {}
     if "run_file_upload" in model.with_headers:
         kwargs["headers"] = Headers(request.headers)

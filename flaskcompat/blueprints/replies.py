@@ -67,9 +67,7 @@ class EventStream:
     run would go on.
     """
 
-    def __init__(
-        self, machine: Machine, run: Run | Ready, client_left: Callable[[], bool], keep_alive: float
-    ) -> None:
+    def __init__(self, machine: Machine, run: Run | Ready, client_left: Callable[[], bool], keep_alive: float) -> None:
         self._machine = machine
         self._run = run
         self._client_left = client_left

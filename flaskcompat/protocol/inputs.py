@@ -160,7 +160,9 @@ def _user_message(content: Any, name: str | None) -> ChatMessage:
         converted = _content_part(part)
         if converted is None:
             left.append(dict(part))
-            log.warning("a content part of type {!r} has no Haystack form here; it is kept in meta", str(part.get("type"))[:64])
+            log.warning(
+                "a content part of type {!r} has no Haystack form here; it is kept in meta", str(part.get("type"))[:64]
+            )
         else:
             parts.append(converted)
     meta = {"openai_parts": left} if left else None
@@ -176,14 +178,13 @@ def _content_part(part: Mapping[str, Any]) -> str | ImageContent | FileContent |
             return str(part.get("text") or "")
         case "image_url" | "input_image":
             image = part.get("image_url")
-            detail = part.get("detail")
-            if isinstance(image, Mapping):
-                image, detail = image.get("url"), image.get("detail")
-            if match := _data_url(image):
-                detail = detail if detail in ("auto", "high", "low") else None
+            holder: Mapping[str, Any] = image if isinstance(image, Mapping) else {**part, "url": image}
+            if match := _data_url(holder.get("url")):
+                detail = holder["detail"] if holder.get("detail") in ("auto", "high", "low") else None
                 return ImageContent(match["data"], mime_type=match["mime"], detail=detail, validation=False)
         case "file" | "input_file":
-            file = part["file"] if isinstance(part.get("file"), Mapping) else part
+            nested = part.get("file")
+            file: Mapping[str, Any] = nested if isinstance(nested, Mapping) else part
             if match := _data_url(file.get("file_data")):
                 name = file.get("filename")
                 return FileContent(match["data"], mime_type=match["mime"], filename=name, validation=False)
@@ -206,7 +207,9 @@ def _text(content: Any) -> str | None:
     if isinstance(content, str):
         return content
     texts = [
-        str(part["text"]) for part in _parts(content) if part.get("type") in _TEXT_PARTS and part.get("text") is not None
+        str(part["text"])
+        for part in _parts(content)
+        if part.get("type") in _TEXT_PARTS and part.get("text") is not None
     ]
     return "\n".join(texts) if texts else None
 

@@ -241,11 +241,11 @@ class ResponseMachine(Machine):
         output = {"id": self._ids("fco_"), "type": "function_call_output", "status": "completed"}
         output |= {"call_id": call_id, "output": result.output}
         index = len(self._output)
-        self.emit("response.output_item.added", output_index=index, item={**call, "status": "in_progress", "arguments": ""})
-        self.emit(_CALL + "delta", item_id=call["id"], output_index=index, delta=call["arguments"])
         self.emit(
-            _CALL + "done", item_id=call["id"], output_index=index, arguments=call["arguments"], name=result.name
+            "response.output_item.added", output_index=index, item={**call, "status": "in_progress", "arguments": ""}
         )
+        self.emit(_CALL + "delta", item_id=call["id"], output_index=index, delta=call["arguments"])
+        self.emit(_CALL + "done", item_id=call["id"], output_index=index, arguments=call["arguments"], name=result.name)
         self.emit("response.output_item.done", output_index=index, item=call)
         self.emit("response.output_item.added", output_index=index + 1, item={**output, "status": "in_progress"})
         self.emit("response.output_item.done", output_index=index + 1, item=output)

@@ -8,7 +8,9 @@ from typing import Any
 from flaskcompat.open_webui import PipelineEvent, create_details_tag, create_notification_event, create_status_event
 
 
-def default_on_tool_call_start(tool_name: str, arguments: dict[str, Any], tool_call_id: str | None) -> PipelineEvent | None:
+def default_on_tool_call_start(
+    tool_name: str, arguments: dict[str, Any], tool_call_id: str | None
+) -> PipelineEvent | None:
     """A status line that names the tool."""
     return create_status_event(f"Calling '{tool_name}' tool...") if tool_name else None
 

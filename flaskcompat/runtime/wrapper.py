@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 #: The two kinds of answer a wrapper may make: ``run_chat_completion`` and ``run_response``.
@@ -38,15 +38,11 @@ class BasePipelineWrapper:
         """
         raise NotImplementedError
 
-    async def run_chat_completion_async(
-        self, model: str, messages: list[dict[str, Any]], body: dict[str, Any]
-    ) -> str | AsyncGenerator[Any, None]:
+    async def run_chat_completion_async(self, model: str, messages: list[dict[str, Any]], body: dict[str, Any]) -> Any:
         """The same on the event loop, which must not be blocked."""
         raise NotImplementedError
 
-    def run_response(
-        self, model: str, input_items: list[dict[str, Any]], body: dict[str, Any]
-    ) -> str | Generator[Any, None, None]:
+    def run_response(self, model: str, input_items: list[dict[str, Any]], body: dict[str, Any]) -> Any:
         """Answer ``POST /v1/responses``.
 
         :param model: the name under which this wrapper is served.
@@ -55,9 +51,7 @@ class BasePipelineWrapper:
         """
         raise NotImplementedError
 
-    async def run_response_async(
-        self, model: str, input_items: list[dict[str, Any]], body: dict[str, Any]
-    ) -> str | AsyncGenerator[Any, None]:
+    async def run_response_async(self, model: str, input_items: list[dict[str, Any]], body: dict[str, Any]) -> Any:
         """The same on the event loop, which must not be blocked."""
         raise NotImplementedError
 

@@ -45,7 +45,9 @@ def test_body_that_is_no_json_object(app: Flask, path: str, data: bytes) -> None
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("headers", [{"Content-Type": "text/plain"}, {}, {"Content-Type": "application/x-www-form-urlencoded"}])
+@pytest.mark.parametrize(
+    "headers", [{"Content-Type": "text/plain"}, {}, {"Content-Type": "application/x-www-form-urlencoded"}]
+)
 def test_other_content_type(app: Flask, path: str, headers: dict[str, str]) -> None:
     response = app.test_client().post(path, data=json.dumps(body_for(path)), headers=headers)
     assert (response.status_code, error_of(response)["code"]) == (415, "unsupported_media_type")
@@ -395,7 +397,9 @@ def test_request_id_of_the_client_is_kept_where_it_is_safe(app: Flask, given: st
 @pytest.mark.parametrize("given", ["", "x" * 129, "a b", "é", "<script>"])
 def test_other_request_ids_are_replaced(app: Flask, given: str) -> None:
     ids = {
-        app.test_client().get("/v1/models", headers={"x-request-id": given.encode().decode("latin-1")}).headers["x-request-id"]
+        app.test_client()
+        .get("/v1/models", headers={"x-request-id": given.encode().decode("latin-1")})
+        .headers["x-request-id"]
         for _ in range(3)
     }
     assert len(ids) == 3 and all(i.startswith("req_") for i in ids)

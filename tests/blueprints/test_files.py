@@ -109,7 +109,9 @@ def test_too_many_parts() -> None:
     assert (response.status_code, response.json["error"]["code"]) == (413, "request_too_large")
 
 
-@pytest.mark.parametrize("answer", [ValueError("s3cret"), [], "file-1", {"bytes": "s3cret"}, {"id": "x", "extra": {1, 2}}])
+@pytest.mark.parametrize(
+    "answer", [ValueError("s3cret"), [], "file-1", {"bytes": "s3cret"}, {"id": "x", "extra": {1, 2}}]
+)
 def test_keeper_that_fails(answer: Any, caplog: Any) -> None:
     response = upload(make_app(keeper=Keeper(answer)))
     assert (response.status_code, response.json["error"]["code"]) == (500, "pipeline_error")

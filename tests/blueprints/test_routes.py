@@ -126,7 +126,9 @@ first_or_last = pytest.mark.parametrize("ours_first", [False, True], ids=["host 
         ("GET", "/boom", 500, "the host's 500"),
     ],
 )
-def test_host_keeps_its_routes_and_error_pages(ours_first: bool, method: str, path: str, status: int, text: str) -> None:
+def test_host_keeps_its_routes_and_error_pages(
+    ours_first: bool, method: str, path: str, status: int, text: str
+) -> None:
     response = host(ours_first).test_client().open(path, method=method)
     assert (response.status_code, response.text) == (status, text)
     assert "x-request-id" not in response.headers
@@ -139,7 +141,11 @@ def test_our_paths_answer_in_our_shape_beside_them(ours_first: bool) -> None:
     assert client.get("/v1/models").json["object"] == "list"
     assert post(app, "/chat/completions", chat_body()).json["object"] == "chat.completion"
     assert post(app, "/responses", response_body()).json["object"] == "response"
-    for method, path, status in (("GET", "/v1/nothing", 404), ("PUT", "/v1/responses", 405), ("GET", "/v1/models/x", 404)):
+    for method, path, status in (
+        ("GET", "/v1/nothing", 404),
+        ("PUT", "/v1/responses", 405),
+        ("GET", "/v1/models/x", 404),
+    ):
         response = client.open(path, method=method)
         assert response.status_code == status and set(response.json) == {"error"}
     assert set(post(app, "/v1/chat/completions", {}).json) == {"error"}

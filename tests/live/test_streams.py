@@ -24,8 +24,8 @@ from ..support import (
     Raise,
     chat_body,
     chat_text,
-    eventually,
     events_of,
+    eventually,
     frames,
     make_app,
     raw_exchange,
@@ -56,7 +56,12 @@ def text_of(surface: str, response: httpx.Response) -> str:
     return "".join(e["delta"] for e in events if e["type"] == "response.output_text.delta")
 
 
-ITEMS: list[Any] = ["Hello ", StreamingChunk("there"), PipelineEvent("status", {}), StreamingChunk("", finish_reason="stop")]
+ITEMS: list[Any] = [
+    "Hello ",
+    StreamingChunk("there"),
+    PipelineEvent("status", {}),
+    StreamingChunk("", finish_reason="stop"),
+]
 
 
 @surfaces
@@ -225,7 +230,9 @@ def _request(url: str, path: str, body: dict[str, Any]) -> Iterator[socket.socke
     """Send a request over a socket of its own; leaving the block closes it."""
     data = json.dumps(body).encode()
     with socket.create_connection((httpx.URL(url).host, httpx.URL(url).port or 0), timeout=TIMEOUT) as connection:
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        )
         connection.sendall(head.encode() + data)
         yield connection
 
@@ -354,7 +361,9 @@ def test_asynchronous_wrappers_do_not_wait_for_each_other() -> None:
 
     answers = []
     with serving(make_app(m=Meeting())) as url:
-        threads = [threading.Thread(target=lambda: answers.append(ask(url, "chat", stream=True).text)) for _ in range(10)]
+        threads = [
+            threading.Thread(target=lambda: answers.append(ask(url, "chat", stream=True).text)) for _ in range(10)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -166,7 +166,11 @@ def test_sdk_objects() -> None:
     empty = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": []}
     assert read(ChatCompletionChunk.model_validate(empty)) == []
     whole = ChatCompletion.model_validate(
-        {**empty, "object": "chat.completion", "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}]}
+        {
+            **empty,
+            "object": "chat.completion",
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
+        }
     )
     [delta] = read(whole)
     assert isinstance(delta, Whole) and delta.parts == (Text("hi"), Finish("stop")) and delta.answer["id"] == "x"

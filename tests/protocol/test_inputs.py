@@ -22,7 +22,10 @@ PNG = "data:image/png;base64,aGk="
     [
         ([], None),
         ([{"role": "assistant", "content": "x"}], None),
-        ([{"role": "user", "content": "a"}, {"role": "user", "content": "b"}, {"role": "assistant", "content": "c"}], "b"),
+        (
+            [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}, {"role": "assistant", "content": "c"}],
+            "b",
+        ),
         ([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}], "a\nb"),
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}], None),
         ([{"role": "user", "content": [{"type": "input_text", "text": "a"}]}], "a"),
@@ -38,7 +41,10 @@ def test_last_user_message(messages: list[dict[str, Any]], text: str | None) -> 
         ([], None),
         ([{"role": "user", "content": "a"}], "a"),
         ([{"type": "message", "role": "user", "content": "a"}, {"type": "function_call_output", "output": "b"}], "a"),
-        ([{"role": "user", "content": [{"type": "input_text", "text": "a"}, {"type": "input_text", "text": "b"}]}], "b"),
+        (
+            [{"role": "user", "content": [{"type": "input_text", "text": "a"}, {"type": "input_text", "text": "b"}]}],
+            "b",
+        ),
         ([{"role": "user", "content": "a"}, {"role": "user", "content": [{"type": "input_image"}]}], "a"),
         ([{"type": "reasoning", "role": "user", "content": "a"}], None),
     ],
@@ -136,7 +142,12 @@ def test_images_and_files_become_content() -> None:
     assert (image.base64_image, image.mime_type, image.detail) == ("aGk=", "image/png", "low")
     assert isinstance(file, FileContent) and (file.filename, file.mime_type) == ("a.pdf", "application/pdf")
     [item] = chat_messages_from_openai_response(
-        [{"role": "user", "content": [{"type": "input_image", "image_url": PNG}, {"type": "input_text", "text": "look"}]}]
+        [
+            {
+                "role": "user",
+                "content": [{"type": "input_image", "image_url": PNG}, {"type": "input_text", "text": "look"}],
+            }
+        ]
     )
     assert [type(part) for part in item._content] == [ImageContent, TextContent]
 

@@ -134,7 +134,11 @@ def test_response_has_every_key_with_defaults() -> None:
 
 
 def test_request_is_echoed_and_made_whole() -> None:
-    request = {"text": {"verbosity": "low"}, "tools": [{"type": "function", "name": "f"}, {"type": "x"}], "store": False}
+    request = {
+        "text": {"verbosity": "low"},
+        "tools": [{"type": "function", "name": "f"}, {"type": "x"}],
+        "store": False,
+    }
     made = machine(request=request)
     run(made, [])
     result = made.result()

@@ -48,7 +48,9 @@ def test_calls_add_up_and_one_call_keeps_its_largest_count() -> None:
     assert meter.total() == Usage(30, 7)
 
 
-@pytest.mark.parametrize(("of_run", "total"), [(Usage(50, 9, of_run=True), Usage(50, 9)), (Usage(1, 1, of_run=True), Usage(10, 5))])
+@pytest.mark.parametrize(
+    ("of_run", "total"), [(Usage(50, 9, of_run=True), Usage(50, 9)), (Usage(1, 1, of_run=True), Usage(10, 5))]
+)
 def test_count_of_the_run_holds_where_it_is_larger(of_run: Usage, total: Usage) -> None:
     meter = UsageMeter()
     meter.add(Usage(10, 5))

@@ -435,12 +435,12 @@ def _boom(number: int) -> None:
 def test_failure_comes_after_the_chunks_before_it(asynchronous: bool) -> None:
     made = pipeline(Script("a", "b", before=_boom), asynchronous=asynchronous)
     seen = []
-    with pytest.raises(Exception, match="boom"):  # noqa: PT012
+    with pytest.raises(Exception, match="boom"):
         if asynchronous:
 
             async def main() -> None:
                 async for item in async_streaming_generator(made, pipeline_run_args=ARGS):
-                    seen.append(item)
+                    seen.append(item)  # noqa: PERF401
 
             asyncio.run(main())
         for item in streaming_generator(made, pipeline_run_args=ARGS):

@@ -34,7 +34,5 @@ class PipelineWrapper(BasePipelineWrapper):
         if stop := body.get("stop"):
             generation_kwargs["stop"] = stop
         conversation = chat_messages_from_openai_messages(messages)
-        result = self.pipeline.run(
-            {"llm": {"messages": conversation, "generation_kwargs": generation_kwargs}}
-        )
+        result = self.pipeline.run({"llm": {"messages": conversation, "generation_kwargs": generation_kwargs}})
         return str(result["llm"]["replies"][0].text)

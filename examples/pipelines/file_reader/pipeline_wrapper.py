@@ -21,8 +21,7 @@ from .._files import files
 
 TEMPLATE = [
     ChatMessage.from_user(
-        "{% for document in documents %}{{ document.content }}\n{% endfor %}\n"
-        "Answer from these files: {{ question }}"
+        "{% for document in documents %}{{ document.content }}\n{% endfor %}\nAnswer from these files: {{ question }}"
     )
 ]
 

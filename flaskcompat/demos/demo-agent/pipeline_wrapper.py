@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from haystack.components.agents import Agent
 from haystack.dataclasses import ChatMessage, ToolCall
-from haystack.tools import create_tool_from_function
+from haystack.tools.from_function import create_tool_from_function
 
 from flaskcompat import (
     BasePipelineWrapper,

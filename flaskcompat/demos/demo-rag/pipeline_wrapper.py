@@ -1,7 +1,7 @@
 """Answers from a few documents: keyword retrieval, a prompt, a chat generator, and the sources in the answer."""
 
 import re
-from collections.abc import Generator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,15 @@ from flaskcompat import (
 from flaskcompat.demos.generator import chat_generator
 
 NOTHING_FOUND = "The documents say nothing about that."
-PROMPT = """Answer the question from the passages alone, in a few sentences. If they do not answer it, say: {nothing}
+PROMPT = f"""Answer the question from the passages alone, in a few sentences.
+If they do not answer it, say: {NOTHING_FOUND}
 
 Passages:
 {{% for document in documents %}}
 [{{{{ document.meta.title }}}}] {{{{ document.content }}}}
 {{% endfor %}}
 Question: {{{{ question }}}}
-""".format(nothing=NOTHING_FOUND)
+"""
 
 _COMMON = frozenset(
     "a about an and any are as at be by can could do does for from get give has have how i if in is it its me my of on "
@@ -78,17 +79,15 @@ class PipelineWrapper(BasePipelineWrapper):
         pipeline.connect("prompt.prompt", "llm.messages")
         self.pipeline = pipeline
 
-    def run_chat_completion(
-        self, model: str, messages: list[dict[str, Any]], body: dict[str, Any]
-    ) -> Generator[Any, None, None]:
+    def run_chat_completion(self, model: str, messages: list[dict[str, Any]], body: dict[str, Any]) -> Iterator[Any]:
         return self._answer(get_last_user_message(messages) or "")
 
-    def run_response(
-        self, model: str, input_items: list[dict[str, Any]], body: dict[str, Any]
-    ) -> Generator[Any, None, None]:
+    def run_response(self, model: str, input_items: list[dict[str, Any]], body: dict[str, Any]) -> Iterator[Any]:
         return self._answer(get_last_user_input_text(input_items) or "")
 
-    def _answer(self, question: str) -> Generator[Any, None, None]:
+    def _answer(self, question: str) -> Iterator[Any]:
+        if not question.strip():  # the retriever takes no empty query
+            return iter([NOTHING_FOUND])
         return streaming_generator(
             self.pipeline,
             pipeline_run_args={"retriever": {"query": question}, "prompt": {"question": question}},
@@ -103,7 +102,9 @@ def _sources(result: dict[str, Any]) -> list[Any] | None:
     if NOTHING_FOUND in answer:
         return None
     said = keywords(answer)
-    documents = [d for d in result["retriever"]["documents"] if len(said & keywords(d.content)) * 2 > len(keywords(d.content))]
+    documents = [
+        d for d in result["retriever"]["documents"] if len(said & keywords(d.content)) * 2 > len(keywords(d.content))
+    ]
     if not documents:
         return None
     names = sorted({str(document.meta["source"]) for document in documents})

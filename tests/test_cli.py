@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from flask import Flask
+from flask.cli import ScriptInfo
+
+from flaskcompat import BasePipelineWrapper, FlaskCompat, cli, server
+from flaskcompat.cli import serve_command, start_screen
+
+from .support import make_app, returning
+
+
+class ResponseOnly(BasePipelineWrapper):
+    def run_response(self, model: str, input_items: Any, body: Any) -> str:
+        return "x"
+
+
+class UploadOnly(BasePipelineWrapper):
+    def run_file_upload(self, filename: Any, content_type: Any, content: Any, purpose: Any) -> Any:
+        return {}
+
+
+def test_start_screen_lists_models_failures_and_a_line_to_paste() -> None:
+    app = make_app(chat=returning("x"))
+    app.extensions["flaskcompat"].failed["broken"] = "ValueError: no"
+    assert start_screen(app, "127.0.0.1", 1416).splitlines() == [
+        f"flaskcompat {cli.__version__} at http://127.0.0.1:1416/v1",
+        "",
+        "  chat    chat, responses",
+        "  broken  FAILED: ValueError: no",
+        "",
+        "Try it:",
+        "  curl http://127.0.0.1:1416/v1/chat/completions -H 'Content-Type: application/json' -d "
+        '\'{"model": "chat", "messages": [{"role": "user", "content": "What can you do?"}]}\'',
+    ]
+
+
+def test_start_screen_of_other_kinds_of_models() -> None:
+    files = make_app(a=UploadOnly())
+    assert "Try it" not in start_screen(files, "::1", 80) and "http://[::1]:80/v1" in start_screen(files, "::1", 80)
+    both = make_app(a=UploadOnly(), b=ResponseOnly())
+    assert "/v1/responses" in start_screen(both, "h", 80) and '"input"' in start_screen(both, "h", 80)
+    assert "no models" in start_screen(make_app(), "h", 80)
+
+
+def test_serve_options_reach_the_runner(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    app = make_app(m=returning("x"))
+    monkeypatch.setattr(cli, "serve", lambda app, **options: seen.append((app, options)) or options["on_start"](99))  # type: ignore[func-returns-value]
+    done = CliRunner().invoke(
+        serve_command, ["--host", "0.0.0.0", "--port", "5", "--threads", "7"], obj=ScriptInfo(create_app=lambda: app)
+    )
+    assert done.exit_code == 0, done.output
+    [(given, options)] = seen
+    assert given is app and (options["host"], options["port"], options["threads"]) == ("0.0.0.0", 5, 7)
+    assert "http://0.0.0.0:99/v1" in done.output
+
+
+def test_serve_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(cli, "serve", lambda app, **options: seen.append(options))
+    done = CliRunner().invoke(serve_command, [], obj=ScriptInfo(create_app=make_app))
+    assert done.exit_code == 0
+    assert (seen[0]["host"], seen[0]["port"], seen[0]["threads"]) == ("127.0.0.1", 1416, 64)
+
+
+@pytest.mark.parametrize("options", [["--threads", "0"], ["--port", "70000"]])
+def test_serve_refuses_nonsense(options: list[str]) -> None:
+    assert CliRunner().invoke(serve_command, options, obj=ScriptInfo(create_app=make_app)).exit_code == 2
+
+
+def test_runner_s_settings() -> None:
+    app = Flask("x")
+    FlaskCompat(app)
+    options = server.options(app, 64)
+    assert options["threads"] == 72 and options["connection_limit"] == 1000 and options["backlog"] == 2048
+    assert options["channel_request_lookahead"] == 1 and options["ident"] is None
+    assert options["max_request_body_size"] > app.config["FLASKCOMPAT_MAX_UPLOAD_BYTES"]
+    assert server.options(app, 1100)["connection_limit"] == 1356
+
+
+@pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("localhost", False), ("0.0.0.0", True)])
+def test_address_that_others_reach_is_warned_about(
+    host: str, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Fake:
+        effective_listen = [("x", 7)]
+
+        def run(self) -> None:
+            raise KeyboardInterrupt
+
+        def close(self) -> None:
+            seen.append("closed")
+
+    seen: list[Any] = []
+    monkeypatch.setattr(server, "make_server", lambda app, **options: Fake())
+    with pytest.raises(KeyboardInterrupt):
+        server.serve(make_app(), host=host, on_start=seen.append)
+    assert seen == [7, "closed"]
+    assert ("anyone who reaches this address" in caplog.text) is warned
+
+
+def test_serve_in_a_thread_sets_no_signal_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+
+    class Fake:
+        effective_port = 7
+
+        def run(self) -> None:
+            pass
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(server, "make_server", lambda app, **options: Fake())
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            server.serve(make_app())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(20)
+    assert errors == []
+
+
+def test_console_command_shows_its_commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["flaskcompat", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    assert "serve  " in capsys.readouterr().out

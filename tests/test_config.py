@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flaskcompat import create_app
+from flaskcompat.config import SETTINGS, read_environment, set_defaults
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("FLASKCOMPAT_STRICT", "1", True),
+        ("FLASKCOMPAT_STRICT", "Yes", True),
+        ("FLASKCOMPAT_STRICT", "off", False),
+        ("FLASKCOMPAT_STRICT", "", False),
+        ("FLASKCOMPAT_KEEP_ALIVE", "0.5", 0.5),
+        ("FLASKCOMPAT_MAX_BODY_BYTES", "100", 100),
+        ("FLASKCOMPAT_PIPELINES_DIR", "here", "here"),
+    ],
+)
+def test_environment(name: str, text: str, value: Any) -> None:
+    app = Flask("x")
+    read_environment(app, {name: text})
+    assert app.config[name] == value
+
+
+@pytest.mark.parametrize("name", ["FLASKCOMPAT_STRICT", "FLASKCOMPAT_KEEP_ALIVE", "FLASKCOMPAT_MAX_UPLOAD_BYTES"])
+def test_value_that_cannot_be_read_names_its_setting(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}='maybe'"):
+        read_environment(Flask("x"), {name: "maybe"})
+
+
+def test_defaults() -> None:
+    app = Flask("x")
+    app.config["FLASKCOMPAT_STRICT"] = True
+    set_defaults(app)
+    assert app.config["FLASKCOMPAT_STRICT"] is True
+    assert all(setting.name in app.config for setting in SETTINGS)
+
+
+def test_config_given_comes_before_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setenv("FLASKCOMPAT_PIPELINES_DIR", "nowhere")
+    monkeypatch.setenv("FLASKCOMPAT_TRACEBACKS", "1")
+    app = create_app({"FLASKCOMPAT_PIPELINES_DIR": str(tmp_path)})
+    assert app.config["FLASKCOMPAT_TRACEBACKS"] is True
+    assert len(app.extensions["flaskcompat"]) == 0

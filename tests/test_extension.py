@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flaskcompat import FlaskCompat, Registry
+from flaskcompat.errors import PipelineLoadError
+
+from .support import chat_body, post, returning
+
+WRAPPER = """
+from flaskcompat import BasePipelineWrapper
+class PipelineWrapper(BasePipelineWrapper):
+    def run_chat_completion(self, model, messages, body):
+        return "from the folder"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "pipeline_wrapper.py").write_text(WRAPPER)
+    return tmp_path
+
+
+def test_folder_and_added_wrappers_are_served_together(folder: Path) -> None:
+    app = Flask("host")
+    compat = FlaskCompat(app, pipelines=folder)
+    compat.registry.add("b", returning("added"))
+    assert isinstance(compat.registry, Registry)
+    assert [model.name for model in app.extensions["flaskcompat"]] == ["a", "b"]
+    for name, text in (("a", "from the folder"), ("b", "added")):
+        answer = post(app, "/v1/chat/completions", chat_body(name)).json
+        assert answer["choices"][0]["message"]["content"] == text
+
+
+def test_init_app_for_several_applications(folder: Path) -> None:
+    compat = FlaskCompat(pipelines=folder)
+    one, two = Flask("one"), Flask("two")
+    compat.init_app(one)
+    compat.init_app(two)
+    with one.app_context():
+        compat.registry.add("only", returning("x"))
+        assert "only" in compat.registry
+    with two.app_context():
+        assert "only" not in compat.registry and "a" in compat.registry
+    with pytest.raises(RuntimeError):
+        _ = compat.registry
+
+
+def test_settings_of_the_host_win(folder: Path) -> None:
+    app = Flask("host")
+    app.config["FLASKCOMPAT_PIPELINES_DIR"] = str(folder)
+    app.config["FLASKCOMPAT_KEEP_ALIVE"] = 3
+    FlaskCompat(app)
+    assert app.config["FLASKCOMPAT_KEEP_ALIVE"] == 3
+    assert app.config["FLASKCOMPAT_MAX_BODY_BYTES"] == 10_000_000
+    assert "a" in app.extensions["flaskcompat"]
+
+
+def test_embedded_without_a_folder_serves_nothing_of_its_own(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "pipelines").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FLASKCOMPAT_PIPELINES_DIR", "nowhere")
+    app = Flask("host")
+    FlaskCompat(app)
+    assert len(app.extensions["flaskcompat"]) == 0
+
+
+def test_missing_folder_is_loud(tmp_path: Path) -> None:
+    with pytest.raises(PipelineLoadError):
+        FlaskCompat(Flask("host"), pipelines=tmp_path / "nowhere")
+
+
+def test_host_s_limits_stay_its_own() -> None:
+    app = Flask("host")
+    app.config["MAX_CONTENT_LENGTH"] = 50
+    FlaskCompat(app).registry.add("m", returning("ok"))
+
+    @app.post("/own")
+    def own() -> str:
+        from flask import request
+
+        return str(len(request.get_data()))
+
+    client = app.test_client()
+    assert client.post("/own", data=b"x" * 100).status_code == 413
+    assert post(app, "/v1/chat/completions", chat_body(text="x" * 100)).status_code == 200

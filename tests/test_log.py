@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+import pytest
+
+from flaskcompat import log
+from flaskcompat import log as public_log
+from flaskcompat.log import TRACE, configure, request_id
+
+LEVELS = {
+    "trace": TRACE,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "success": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_braces_are_filled_in_at_every_level(level: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(1, "flaskcompat"):
+        getattr(log, level)("{} and {name:>3} {!r}", 1, "x", name="a")
+    [record] = caplog.records
+    assert (record.getMessage(), record.levelno) == ("1 and   a 'x'", LEVELS[level])
+    assert record.filename == "test_log.py"
+
+
+@pytest.mark.parametrize(
+    ("message", "args", "said"),
+    [
+        ("plain {} %s", (), "plain {} %s"),
+        ("{} {}", (1,), "{} {} (1,) "),
+        ("{broken", (1,), "{broken (1,) "),
+        ("%s", (1,), "%s"),
+        (3, (1,), "3"),
+    ],
+)
+def test_message_that_does_not_fit_is_logged_all_the_same(message: Any, args: Any, said: str, caplog: Any) -> None:
+    log.warning(message, *args)
+    assert caplog.records[0].getMessage() == said
+
+
+def test_disabled_level_formats_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    class Rude:
+        def __format__(self, spec: str) -> str:
+            raise AssertionError
+
+    with caplog.at_level(logging.INFO, "flaskcompat"):
+        log.trace("{}", Rude())
+    assert caplog.records == []
+
+
+def test_tracebacks(caplog: pytest.LogCaptureFixture) -> None:
+    try:
+        raise ValueError("boom")
+    except ValueError as error:
+        log.exception("a")
+        log.opt(exception=True).error("b")
+        log.opt(exception=error).bind(x=1).log("warning", "c")
+        log.bind(x=1).log(logging.ERROR, "d")
+    assert [r.exc_info is not None and r.exc_info[1] is not None for r in caplog.records] == [True, True, True, False]
+    assert [r.levelname for r in caplog.records] == ["ERROR", "ERROR", "WARNING", "ERROR"]
+
+
+def test_request_id_is_in_every_record(caplog: pytest.LogCaptureFixture) -> None:
+    token = request_id.set("req_1")
+    with caplog.at_level(logging.INFO, "flaskcompat"):
+        log.info("inside")
+        request_id.reset(token)
+        log.info("outside")
+    assert [getattr(r, "request_id", None) for r in caplog.records] == ["req_1", "-"]
+
+
+def test_configure_writes_once_to_stderr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("flaskcompat")
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "propagate", True)
+    monkeypatch.setattr(logger, "level", logging.NOTSET)
+    configure("warning")
+    configure("debug")
+    assert len(logger.handlers) == 1 and logger.level == logging.WARNING
+    public_log.warning("heard")
+    public_log.info("not heard")
+    assert re.fullmatch(r"\S+ \S+ WARNING \[-\] heard\n", capsys.readouterr().err)
