@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import asyncio
 import contextvars
 import queue
@@ -7,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
+import haystack
 import pytest
 from haystack import Pipeline, component
 from haystack.components.agents import Agent
@@ -480,6 +479,9 @@ def test_stream_that_is_thrown_into_or_forgotten_ends() -> None:
     assert isinstance(other, PipelineStream) and other.send.__doc__ is None
 
 
+@pytest.mark.skipif(
+    hasattr(haystack, "AsyncPipeline"), reason="Haystack 2 does not cancel the components of an async pipeline"
+)
 def test_closing_the_async_stream_cancels_the_run() -> None:
     cancelled = []
 
