@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 from flask import Flask
+from flask.helpers import get_debug_flag
 from werkzeug.exceptions import HTTPException
+from werkzeug.serving import is_running_from_reloader
 
 from flaskcompat import log as logging
 from flaskcompat.blueprints import add_request_id, begin_request, end_request
@@ -55,5 +57,9 @@ def _default_folder() -> Path:
 def _announce_run(app: Flask) -> None:
     """Say what is served, where ``flask run`` is making the app: its own context knows the address."""
     context = click.get_current_context(silent=True)
-    if context is not None and context.info_name == "run" and "port" in context.params:
-        announce(app, context.params["host"], context.params["port"])
+    if context is None or context.info_name != "run" or "port" not in context.params:
+        return
+    reloads = context.params.get("reload")
+    if (get_debug_flag() if reloads is None else reloads) and not is_running_from_reloader():
+        return  # this process only watches files; the one it starts serves
+    announce(app, context.params["host"], context.params["port"])

@@ -66,7 +66,7 @@ def streaming_generator(
     """
     hooks = _Hooks(on_tool_call_start, on_tool_call_end, on_reasoning, on_pipeline_end)
     plan = _plan(pipeline, pipeline_run_args or {}, streaming_components, include_outputs_from)
-    return PipelineStream(plan, hooks, external_event_queue)
+    return PipelineStream(_Producer(plan, hooks, external_event_queue))
 
 
 def async_streaming_generator(
@@ -100,16 +100,18 @@ def async_streaming_generator(
                 f"Components without run_async cannot stream in an async pipeline: {', '.join(sync_only)}. "
                 "Pass allow_sync_streaming_callbacks=True to run them in a thread."
             )
-    return AsyncPipelineStream(plan, hooks, external_event_queue, shield_pipeline_task)
+    return AsyncPipelineStream(_AsyncProducer(plan, hooks, external_event_queue, shield_pipeline_task))
 
 
 class PipelineStream(Generator[StreamItem, None, None]):
-    """What :func:`streaming_generator` gives; the run starts with the first ``next()``."""
+    """What :func:`streaming_generator` gives; the run starts with the first ``next()``.
 
-    def __init__(self, plan: _Plan, hooks: _Hooks, events: Any) -> None:
-        self._plan = plan
-        self._hooks = hooks
-        self._events = events
+    Dropping it ends the run as closing does: a generator of the user's own that wraps it is closed, and then holds
+    it no more. So what runs must hold no reference to it.
+    """
+
+    def __init__(self, producer: _Producer) -> None:
+        self._producer = producer
         self._buffer: Buffer | None = None
         self._batch: Iterator[StreamItem] = iter(())
         self._closed = False
@@ -119,6 +121,61 @@ class PipelineStream(Generator[StreamItem, None, None]):
 
         :raises Abandoned: at the next chunk after the buffer's reader has left.
         """
+        self._producer.feed(buffer)
+
+    def __next__(self) -> StreamItem:
+        while True:
+            for item in self._batch:
+                return item
+            if self._closed:
+                raise StopIteration
+            if self._buffer is None:
+                self._buffer = self._started()
+            self._batch = iter(self._buffer.take())
+            if self._buffer.ended:
+                self._closed = True
+                if self._buffer.error is not None:
+                    self._batch = _then_raise(self._batch, self._buffer.error)
+
+    def _started(self) -> Buffer:
+        buffer, run = Buffer(), copy_context().run
+        args = (self._producer.work, buffer)
+        threading.Thread(target=run, args=args, name="flaskcompat-pipeline", daemon=True).start()
+        return buffer
+
+    def send(self, value: None) -> StreamItem:
+        return self.__next__()
+
+    def throw(
+        self,
+        typ: type[BaseException] | BaseException,
+        val: BaseException | object = None,
+        tb: TracebackType | None = None,
+        /,
+    ) -> StreamItem:
+        self.close()
+        raise _thrown(typ, val)
+
+    def close(self) -> None:
+        """End the run at its next chunk; does not wait for that."""
+        self._closed = True
+        self._batch = iter(())
+        if self._buffer is not None:
+            self._buffer.abandon()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class _Producer:
+    """Runs a plan on a thread and puts what comes into a buffer."""
+
+    def __init__(self, plan: _Plan, hooks: _Hooks, events: Any) -> None:
+        self._plan = plan
+        self._hooks = hooks
+        self._events = events
+
+    def feed(self, buffer: Buffer) -> None:
         put, hooks = buffer.put, self._hooks
 
         # A plain closure: a pipeline copies its inputs deeply, and chunks given to a copied object would be lost.
@@ -139,25 +196,7 @@ class PipelineStream(Generator[StreamItem, None, None]):
         for item in _run_usage(result, self._plan.arguments):
             put(item)
 
-    def __next__(self) -> StreamItem:
-        while True:
-            for item in self._batch:
-                return item
-            if self._closed:
-                raise StopIteration
-            if self._buffer is None:
-                self._buffer = Buffer()
-                context = copy_context()
-                threading.Thread(
-                    target=context.run, args=(self._work, self._buffer), name="flaskcompat-pipeline", daemon=True
-                ).start()
-            self._batch = iter(self._buffer.take())
-            if self._buffer.ended:
-                self._closed = True
-                if self._buffer.error is not None:
-                    self._batch = _then_raise(self._batch, self._buffer.error)
-
-    def _work(self, buffer: Buffer) -> None:
+    def work(self, buffer: Buffer) -> None:
         try:
             self.feed(buffer)
             buffer.finish()
@@ -167,40 +206,15 @@ class PipelineStream(Generator[StreamItem, None, None]):
         except BaseException as error:
             buffer.finish(error)
 
-    def send(self, value: None) -> StreamItem:
-        return self.__next__()
-
-    def throw(
-        self,
-        typ: type[BaseException] | BaseException,
-        val: BaseException | object = None,
-        tb: TracebackType | None = None,
-        /,
-    ) -> StreamItem:
-        self.close()
-        if isinstance(typ, BaseException):
-            raise typ
-        raise typ(val) if val is not None else typ
-
-    def close(self) -> None:
-        """End the run at its next chunk; does not wait for that."""
-        self._closed = True
-        self._batch = iter(())
-        if self._buffer is not None:
-            self._buffer.abandon()
-
-    def __del__(self) -> None:
-        self.close()
-
 
 class AsyncPipelineStream(AsyncGenerator[StreamItem, None]):
-    """What :func:`async_streaming_generator` gives; the run starts with the first item asked for."""
+    """What :func:`async_streaming_generator` gives; the run starts with the first item asked for.
 
-    def __init__(self, plan: _Plan, hooks: _Hooks, events: Any, shield: bool) -> None:
-        self._plan = plan
-        self._hooks = hooks
-        self._events = events
-        self._shield = shield
+    Dropping it cancels the run as closing does (see :class:`PipelineStream`).
+    """
+
+    def __init__(self, producer: _AsyncProducer) -> None:
+        self._producer = producer
         self._buffer: LoopBuffer | None = None
         self._task: asyncio.Task[None] | None = None
         self._batch: Iterator[StreamItem] = iter(())
@@ -208,6 +222,68 @@ class AsyncPipelineStream(AsyncGenerator[StreamItem, None]):
 
     async def feed(self, buffer: Buffer) -> None:
         """Run to the end and put everything into *buffer*; cancelling this cancels the run, unless shielded."""
+        await self._producer.feed(buffer)
+
+    async def __anext__(self) -> StreamItem:
+        while True:
+            for item in self._batch:
+                return item
+            if self._closed:
+                raise StopAsyncIteration
+            if self._buffer is None:
+                self._buffer = LoopBuffer()
+                self._task = asyncio.create_task(self._producer.work(self._buffer))
+            self._batch = iter(await self._buffer.take_async())
+            if self._buffer.ended:
+                self._closed = True
+                if self._buffer.error is not None:
+                    self._batch = _then_raise(self._batch, self._buffer.error)
+
+    async def asend(self, value: None) -> StreamItem:
+        return await self.__anext__()
+
+    async def athrow(
+        self,
+        typ: type[BaseException] | BaseException,
+        val: BaseException | object = None,
+        tb: TracebackType | None = None,
+        /,
+    ) -> StreamItem:
+        await self.aclose()
+        raise _thrown(typ, val)
+
+    async def aclose(self) -> None:
+        """Cancel the run and wait for it to end; a shielded one goes on."""
+        self._batch = iter(())
+        if self._cancel() and self._task is not None:
+            await asyncio.wait([self._task])
+
+    def _cancel(self) -> bool:
+        """Cancel the run; whether there was one to cancel."""
+        self._closed = True
+        if self._buffer is None or self._task is None or self._task.done():
+            return False
+        self._buffer.abandon()
+        self._task.cancel()
+        return True
+
+    def __del__(self) -> None:
+        try:
+            self._cancel()
+        except RuntimeError:  # its loop is closed, and the task with it
+            pass
+
+
+class _AsyncProducer:
+    """Runs a plan on the loop and puts what comes into a buffer."""
+
+    def __init__(self, plan: _Plan, hooks: _Hooks, events: Any, shield: bool) -> None:
+        self._plan = plan
+        self._hooks = hooks
+        self._events = events
+        self._shield = shield
+
+    async def feed(self, buffer: Buffer) -> None:
         if not self._shield:
             await self._feed(buffer)
             return
@@ -246,22 +322,7 @@ class AsyncPipelineStream(AsyncGenerator[StreamItem, None]):
         for item in _run_usage(result, self._plan.arguments):
             await put_async(item)
 
-    async def __anext__(self) -> StreamItem:
-        while True:
-            for item in self._batch:
-                return item
-            if self._closed:
-                raise StopAsyncIteration
-            if self._buffer is None:
-                self._buffer = LoopBuffer()
-                self._task = asyncio.create_task(self._work(self._buffer))
-            self._batch = iter(await self._buffer.take_async())
-            if self._buffer.ended:
-                self._closed = True
-                if self._buffer.error is not None:
-                    self._batch = _then_raise(self._batch, self._buffer.error)
-
-    async def _work(self, buffer: Buffer) -> None:
+    async def work(self, buffer: Buffer) -> None:
         try:
             await self.feed(buffer)
             buffer.finish()
@@ -273,31 +334,12 @@ class AsyncPipelineStream(AsyncGenerator[StreamItem, None]):
         except BaseException as error:
             buffer.finish(error)
 
-    async def asend(self, value: None) -> StreamItem:
-        return await self.__anext__()
 
-    async def athrow(
-        self,
-        typ: type[BaseException] | BaseException,
-        val: BaseException | object = None,
-        tb: TracebackType | None = None,
-        /,
-    ) -> StreamItem:
-        await self.aclose()
-        if isinstance(typ, BaseException):
-            raise typ
-        raise typ(val) if val is not None else typ
-
-    async def aclose(self) -> None:
-        """Cancel the run and wait for it to end; a shielded one goes on."""
-        self._closed = True
-        self._batch = iter(())
-        if self._buffer is None or self._task is None:
-            return
-        self._buffer.abandon()
-        if not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task])
+def _thrown(typ: type[BaseException] | BaseException, val: BaseException | object) -> BaseException:
+    """What ``throw()`` is to raise, given an exception or a class with a value."""
+    if isinstance(typ, BaseException):
+        return typ
+    return val if isinstance(val, BaseException) else typ() if val is None else typ(val)
 
 
 def _then_raise(items: Iterator[StreamItem], error: BaseException) -> Iterator[StreamItem]:

@@ -211,3 +211,10 @@ def test_embedded_application_under_gunicorn(tmp_path: Path) -> None:
         url = f"http://127.0.0.1:{port}/v1/chat/completions"
         for stream in (False, True):
             assert "hello" in httpx.post(url, json=chat_body("echo", stream=stream)).text
+
+
+def test_start_screen_is_shown_once_under_the_reloader(tmp_path: Path) -> None:
+    port = free_port()
+    with process("flask", "--app", "flaskcompat", "run", "--debug", "--port", str(port), cwd=tmp_path, port=port):
+        pass
+    assert (tmp_path / "log.txt").read_text().count(f"at http://127.0.0.1:{port}/v1\n") == 1

@@ -172,7 +172,7 @@ def test_pipeline_with_a_loop_streams() -> None:
     made.connect("joiner.value", "llm.messages")
     made.connect("llm.replies", "back.messages")
     made.connect("back.messages", "joiner.value")
-    assert streaming_generator(made)._plan.streaming == ["llm"]
+    assert streaming_generator(made)._producer._plan.streaming == ["llm"]
 
 
 @in_both
@@ -447,7 +447,8 @@ def test_failure_comes_after_the_chunks_before_it(asynchronous: bool) -> None:
     assert seen == [StreamingChunk("a")]
 
 
-def test_closing_ends_the_run_at_its_next_chunk() -> None:
+@pytest.mark.parametrize("how", ["closed", "dropped", "wrapped"])
+def test_closing_ends_the_run_at_its_next_chunk(how: str) -> None:
     go = threading.Semaphore(0)
     ended = threading.Event()
 
@@ -458,14 +459,23 @@ def test_closing_ends_the_run_at_its_next_chunk() -> None:
             finally:
                 ended.set()
 
+    def wrapped(inner: Iterator[Any]) -> Iterator[Any]:
+        for item in inner:  # noqa: UP028
+            yield item
+
     script = Watched(*"abcdef", before=lambda number: number and go.acquire(timeout=10))  # type: ignore[arg-type,return-value]
-    stream = streaming_generator(pipeline(script), pipeline_run_args=ARGS)
+    stream: Any = streaming_generator(pipeline(script), pipeline_run_args=ARGS)
+    if how == "wrapped":
+        stream = wrapped(stream)
     assert next(stream) == StreamingChunk("a")
-    stream.close()
+    if how == "dropped":
+        del stream
+    else:
+        stream.close()
+        assert list(stream) == []
     go.release()
     assert ended.wait(10)
     assert script.sent == 2
-    assert list(stream) == []
 
 
 def test_stream_that_is_thrown_into_or_forgotten_ends() -> None:
@@ -508,6 +518,17 @@ def test_closing_the_async_stream_cancels_the_run() -> None:
         assert await stream.__anext__() == StreamingChunk("a")
         await stream.aclose()
         assert cancelled == [True]
+
+        async def wrapped(inner: Any) -> Any:
+            async for item in inner:
+                yield item
+
+        outer = wrapped(async_streaming_generator(made, pipeline_run_args=ARGS))
+        assert await outer.__anext__() == StreamingChunk("a")
+        await outer.aclose()
+        async with asyncio.timeout(20):
+            while len(cancelled) < 2:
+                await asyncio.sleep(0)
         assert [item async for item in stream] == []
         fresh = async_streaming_generator(made, pipeline_run_args=ARGS)
         with pytest.raises(KeyError):
