@@ -1,4 +1,4 @@
-"""Commands: ``flask --app flaskcompat serve``, and the same as ``flaskcompat serve``."""
+"""The ``serve`` command and the start screen."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import shlex
 
 import click
 from flask import Flask
-from flask.cli import FlaskGroup, ScriptInfo
+from flask.cli import ScriptInfo
 
 from flaskcompat._version import __version__
-from flaskcompat.errors import FlaskCompatError
 from flaskcompat.extension import EXTENSION
 from flaskcompat.runtime.registry import Registry
 from flaskcompat.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_THREADS, serve
@@ -68,17 +67,3 @@ def serve_command(context: click.Context, host: str, port: int, threads: int) ->
     """Serve the app with waitress, set up for many open streams."""
     app = context.ensure_object(ScriptInfo).load_app()
     serve(app, host=host, port=port, threads=threads, on_start=lambda bound: announce(app, host, bound))
-
-
-def _create_app() -> Flask:
-    from flaskcompat.app import create_app
-
-    try:
-        return create_app()
-    except (FlaskCompatError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
-
-
-def main() -> None:
-    """The console command ``flaskcompat``."""
-    FlaskGroup(name="flaskcompat", create_app=_create_app).main()

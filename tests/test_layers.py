@@ -17,7 +17,7 @@ LAYERS = (
     ("_version", "errors", "log", "open_webui", "protocol", "schemas"),
     ("runtime",),
     ("blueprints",),
-    ("config", "extension", "app", "cli", "server", "demos", "__init__"),
+    ("config", "extension", "app", "cli", "server", "demos", "__init__", "__main__"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(ROOT.rglob("*.py"))

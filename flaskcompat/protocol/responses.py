@@ -12,16 +12,14 @@ before it is not complete waits for it.
 
 from __future__ import annotations
 
-import json
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from io import StringIO
 from typing import Any
 
 from flaskcompat.errors import APIError, WrapperContractError
 from flaskcompat.protocol import sse
 from flaskcompat.protocol.deltas import Citation, ToolResult
 from flaskcompat.protocol.machine import Machine, StreamEvent
+from flaskcompat.protocol.response_items import CALL_EVENT, FunctionCall, Item, Message, Reasoning
 from flaskcompat.protocol.tool_calls import CallPiece
 
 #: Prefix of the type of an event that is not OpenAI's.
@@ -78,7 +76,7 @@ class ResponseMachine(Machine):
         self._show_tool_calls = show_tool_calls
         self._sequence = 0
         self._output: list[dict[str, Any]] = []  # items that are done
-        self._item: _Item | None = None
+        self._item: Item | None = None
         self._waiting: list[list[CallPiece]] = []  # later calls, until the open one is complete
         self._status = "in_progress"
         self._completed_at: int | None = None
@@ -94,7 +92,7 @@ class ResponseMachine(Machine):
         if self._template is None or self._reason is not None:
             self._take_text(text)
             return "".join(map(self.encode, self._drain()))
-        assert isinstance(self._item, _Message)
+        assert isinstance(self._item, Message)
         self._item.text.write(text)
         head, middle, tail = self._template
         sequence = self._sequence
@@ -164,7 +162,7 @@ class ResponseMachine(Machine):
         if self._template is None:
             self._template = self._text_template(message)
 
-    def _text_template(self, message: _Message) -> tuple[str, str, str]:
+    def _text_template(self, message: Message) -> tuple[str, str, str]:
         event = message.delta_event("output_text", _MARK) | {"sequence_number": _SEQUENCE_MARK}
         head, rest = self.encode(event).split(f'"{_MARK}"')
         middle, tail = rest.rsplit(str(_SEQUENCE_MARK), 1)
@@ -179,21 +177,21 @@ class ResponseMachine(Machine):
         message.cite(citation)
         self._template = self._template or self._text_template(message)
 
-    def _message(self) -> _Message:
-        if not isinstance(self._item, _Message):
+    def _message(self) -> Message:
+        if not isinstance(self._item, Message):
             self._close_items()
-            self._item = _Message(self, self._ids("msg_"), len(self._output))
+            self._item = Message(self.emit, self._ids("msg_"), len(self._output))
         return self._item
 
     def _reasoning(self, text: str) -> None:
-        if not isinstance(self._item, _Reasoning):
+        if not isinstance(self._item, Reasoning):
             self._close_items()
-            self._item = _Reasoning(self, self._ids("rs_"), len(self._output))
+            self._item = Reasoning(self.emit, self._ids("rs_"), len(self._output))
         self._item.add(text)
 
     def _call(self, piece: CallPiece) -> None:
         current = self._item
-        if isinstance(current, _FunctionCall):
+        if isinstance(current, FunctionCall):
             if piece.call is current.call:
                 current.add(piece.arguments)
                 self._let_waiting_in()
@@ -216,7 +214,7 @@ class ResponseMachine(Machine):
             self._waiting.append([piece])
 
     def _let_waiting_in(self) -> None:
-        while self._waiting and isinstance(self._item, _FunctionCall) and self._item.is_complete():
+        while self._waiting and isinstance(self._item, FunctionCall) and self._item.is_complete():
             self._close_item()
             self._open_waiting()
 
@@ -226,8 +224,8 @@ class ResponseMachine(Machine):
         for piece in rest:
             item.add(piece.arguments)
 
-    def _open_call(self, piece: CallPiece) -> _FunctionCall:
-        self._item = item = _FunctionCall(self, self._ids("fc_"), len(self._output), piece.call)
+    def _open_call(self, piece: CallPiece) -> FunctionCall:
+        self._item = item = FunctionCall(self.emit, self._ids("fc_"), len(self._output), piece.call)
         item.add(piece.arguments)
         return item
 
@@ -244,8 +242,10 @@ class ResponseMachine(Machine):
         self.emit(
             "response.output_item.added", output_index=index, item={**call, "status": "in_progress", "arguments": ""}
         )
-        self.emit(_CALL + "delta", item_id=call["id"], output_index=index, delta=call["arguments"])
-        self.emit(_CALL + "done", item_id=call["id"], output_index=index, arguments=call["arguments"], name=result.name)
+        self.emit(CALL_EVENT + "delta", item_id=call["id"], output_index=index, delta=call["arguments"])
+        self.emit(
+            CALL_EVENT + "done", item_id=call["id"], output_index=index, arguments=call["arguments"], name=result.name
+        )
         self.emit("response.output_item.done", output_index=index, item=call)
         self.emit("response.output_item.added", output_index=index + 1, item={**output, "status": "in_progress"})
         self.emit("response.output_item.done", output_index=index + 1, item=output)
@@ -283,155 +283,6 @@ class ResponseMachine(Machine):
         told = error.error()
         # Twice, flat and nested: some clients notice the one form alone, some the other.
         self.emit("error", code=told["code"], message=told["message"], param=told["param"], error=told)
-
-
-_CALL = "response.function_call_arguments."
-
-
-class _Item(ABC):
-    """An output item while it is open; emits its own events."""
-
-    def __init__(self, machine: ResponseMachine, id: str, index: int) -> None:
-        self._machine = machine
-        self.id = id
-        self.index = index
-
-    def emit(self, type: str, **fields: Any) -> None:
-        self._machine.emit(type, item_id=self.id, output_index=self.index, **fields)
-
-    def _added(self, item: dict[str, Any]) -> None:
-        self._machine.emit("response.output_item.added", output_index=self.index, item=item)
-
-    def close(self, status: str) -> dict[str, Any]:
-        """Emit what ends the item; gives it as it stands in ``output``."""
-        item = self._finished(status)
-        self._machine.emit("response.output_item.done", output_index=self.index, item=item)
-        return item
-
-    @abstractmethod
-    def _finished(self, status: str) -> dict[str, Any]: ...
-
-
-class _Message(_Item):
-    def __init__(self, machine: ResponseMachine, id: str, index: int) -> None:
-        super().__init__(machine, id, index)
-        self._content: list[dict[str, Any]] = []
-        self._kind: str | None = None
-        self._annotations: list[dict[str, Any]] = []
-        self.text = StringIO()
-        self._added({"id": id, "type": "message", "status": "in_progress", "role": "assistant", "content": []})
-
-    def add(self, kind: str, text: str) -> None:
-        """Add to the part that is open, ``output_text`` or ``refusal``; opens one where it must."""
-        self._open(kind)
-        self.text.write(text)
-        event = self.delta_event(kind, text)
-        self._machine.emit(event.pop("type"), **event)
-
-    def cite(self, citation: Citation) -> None:
-        self._open("output_text")
-        index = len(self._annotations)
-        annotation = {"type": "url_citation", **citation.placed(len(self.text.getvalue()))}
-        self._annotations.append(annotation)
-        self.emit(
-            "response.output_text.annotation.added",
-            content_index=len(self._content),
-            annotation_index=index,
-            annotation=annotation,
-        )
-
-    def delta_event(self, kind: str, text: str) -> dict[str, Any]:
-        """The event of one delta, without its sequence number."""
-        event = {"type": f"response.{kind}.delta", "item_id": self.id, "output_index": self.index}
-        event |= {"content_index": len(self._content), "delta": text}
-        if kind == "output_text":
-            event["logprobs"] = []
-        return event
-
-    def _open(self, kind: str) -> None:
-        if self._kind == kind:
-            return
-        self._close_part()
-        self._kind = kind
-        self.emit("response.content_part.added", content_index=len(self._content), part=self._part(""))
-
-    def _part(self, text: str) -> dict[str, Any]:
-        if self._kind == "refusal":
-            return {"type": "refusal", "refusal": text}
-        annotations = list(self._annotations)
-        return {"type": "output_text", "text": text, "annotations": annotations, "logprobs": []}
-
-    def _close_part(self) -> None:
-        if self._kind is None:
-            return
-        part, index = self._part(self.text.getvalue()), len(self._content)
-        if self._kind == "refusal":
-            self.emit("response.refusal.done", content_index=index, refusal=part["refusal"])
-        else:
-            self.emit("response.output_text.done", content_index=index, text=part["text"], logprobs=[])
-        self.emit("response.content_part.done", content_index=index, part=part)
-        self._content.append(part)
-        self._kind, self.text, self._annotations = None, StringIO(), []
-
-    def _finished(self, status: str) -> dict[str, Any]:
-        self._close_part()
-        return {
-            "id": self.id, "type": "message", "status": status, "role": "assistant", "content": self._content
-        }  # fmt: skip
-
-
-class _Reasoning(_Item):
-    def __init__(self, machine: ResponseMachine, id: str, index: int) -> None:
-        super().__init__(machine, id, index)
-        self._text = StringIO()
-        self._added({"id": id, "type": "reasoning", "status": "in_progress", "summary": []})
-        self.emit("response.reasoning_summary_part.added", summary_index=0, part=self._part(""))
-
-    def add(self, text: str) -> None:
-        self._text.write(text)
-        self.emit("response.reasoning_summary_text.delta", summary_index=0, delta=text)
-
-    def _part(self, text: str) -> dict[str, Any]:
-        return {"type": "summary_text", "text": text}
-
-    def _finished(self, status: str) -> dict[str, Any]:
-        text = self._text.getvalue()
-        self.emit("response.reasoning_summary_text.done", summary_index=0, text=text)
-        self.emit("response.reasoning_summary_part.done", summary_index=0, part=self._part(text))
-        return {"id": self.id, "type": "reasoning", "status": status, "summary": [self._part(text)]}
-
-
-class _FunctionCall(_Item):
-    def __init__(self, machine: ResponseMachine, id: str, index: int, call: Any) -> None:
-        super().__init__(machine, id, index)
-        self.call = call
-        self._arguments = StringIO()
-        self._added(self._as_item("in_progress"))
-
-    def add(self, arguments: str) -> None:
-        if arguments:
-            self._arguments.write(arguments)
-            self.emit(_CALL + "delta", delta=arguments)
-
-    def is_complete(self) -> bool:
-        """Nothing can follow a JSON object that is closed."""
-        try:
-            return isinstance(json.loads(self._arguments.getvalue()), dict)
-        except ValueError:
-            return False
-
-    def _as_item(self, status: str) -> dict[str, Any]:
-        item = {"id": self.id, "type": "function_call", "status": status}
-        return item | {
-            "call_id": self.call.id, "name": self.call.name, "arguments": self._arguments.getvalue()
-        }  # fmt: skip
-
-    def _finished(self, status: str) -> dict[str, Any]:
-        if not self._arguments.getvalue().strip():
-            self.add("{}")
-        item = self._as_item(status)
-        self.emit(_CALL + "done", arguments=item["arguments"], name=self.call.name)
-        return item
 
 
 def _echo(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,17 +8,11 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any
 
+from flaskcompat.runtime.abandon import Abandoned
+
 #: Items that may wait for the reader; beyond it the writer waits. Far above what a model is ahead of a client,
 #: and large enough that a burst is taken in few, large pieces.
 ROOM = 256
-
-
-class Abandoned(BaseException):
-    """The reader has left: what makes the answer shall end.
-
-    No ``Exception``, or a pipeline would wrap it, write a snapshot, and a fallback generator would start the next
-    model.
-    """
 
 
 class Buffer:

@@ -18,10 +18,11 @@ from typing import Any
 from flaskcompat.errors import UnsupportedEndpoint
 from flaskcompat.log import log
 from flaskcompat.protocol.deltas import check_whole
+from flaskcompat.runtime.abandon import Abandoned, close_upstreams
 from flaskcompat.runtime.bridge import Job, bridge
-from flaskcompat.runtime.buffer import Abandoned, Buffer
+from flaskcompat.runtime.buffer import Buffer
 from flaskcompat.runtime.registry import Model
-from flaskcompat.runtime.streaming import AsyncPipelineStream, PipelineStream, close_upstreams
+from flaskcompat.runtime.streaming import AsyncPipelineStream, PipelineStream
 from flaskcompat.runtime.wrapper import Surface, method_for
 
 

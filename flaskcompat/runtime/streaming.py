@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-import json
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Generator, Iterator
 from contextvars import copy_context
-from queue import Empty
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import haystack
-from haystack.core.pipeline.base import PipelineBase
-from haystack.dataclasses import ChatMessage, ChatRole, StreamingChunk
+from haystack.dataclasses import StreamingChunk
 
 from flaskcompat.log import log
-from flaskcompat.open_webui import PipelineEvent
-from flaskcompat.protocol.usage import RUN_USAGE, Usage, usage_of
-from flaskcompat.runtime.buffer import Abandoned, Buffer, LoopBuffer
+from flaskcompat.runtime.abandon import Abandoned, close_upstreams
+from flaskcompat.runtime.buffer import Buffer, LoopBuffer
+from flaskcompat.runtime.forwarding import Forwarder, forward_async
+from flaskcompat.runtime.hooks import (
+    Hooks,
+    OnPipelineEnd,
+    OnReasoning,
+    OnToolCallEnd,
+    OnToolCallStart,
+    StreamItem,
+)
+from flaskcompat.runtime.plan import Plan, StreamingComponents, make_plan
+from flaskcompat.runtime.run_usage import run_usage
 
 #: The pipeline whose ``run_async`` is awaited: Haystack 2 has a class of its own for it, 3 has one for both.
 AsyncPipeline: Any = getattr(haystack, "AsyncPipeline", haystack.Pipeline)
-
-StreamItem = StreamingChunk | PipelineEvent | str | dict[str, Any]
-CallbackResult = PipelineEvent | str | None | list[PipelineEvent | str]
-OnToolCallStart = Callable[[str, dict[str, Any], str | None], CallbackResult]
-OnToolCallEnd = Callable[[str, dict[str, Any], str, bool], CallbackResult]
-OnReasoning = Callable[[str, dict[str, Any] | None], CallbackResult]
-OnPipelineEnd = Callable[[Any], CallbackResult]
-StreamingComponents = list[str] | Literal["all"] | None
-
-# How often the forwarder of a thread's event queue looks whether the run is over, in seconds.
-_FORWARD_CHECK = 0.1
 
 
 def streaming_generator(
@@ -64,8 +59,8 @@ def streaming_generator(
     :param external_event_queue: a ``queue.Queue`` whose items are yielded as they come.
     :raises ValueError: if no component of the pipeline can stream, or *pipeline* is neither pipeline nor agent.
     """
-    hooks = _Hooks(on_tool_call_start, on_tool_call_end, on_reasoning, on_pipeline_end)
-    plan = _plan(pipeline, pipeline_run_args or {}, streaming_components, include_outputs_from)
+    hooks = Hooks(on_tool_call_start, on_tool_call_end, on_reasoning, on_pipeline_end)
+    plan = make_plan(pipeline, pipeline_run_args or {}, streaming_components, include_outputs_from)
     return PipelineStream(_Producer(plan, hooks, external_event_queue))
 
 
@@ -91,8 +86,8 @@ def async_streaming_generator(
     :raises ValueError: as :func:`streaming_generator`; and if a component that is to stream has no ``run_async``,
         unless *allow_sync_streaming_callbacks* is set.
     """
-    hooks = _Hooks(on_tool_call_start, on_tool_call_end, on_reasoning, on_pipeline_end)
-    plan = _plan(pipeline, pipeline_run_args or {}, streaming_components, include_outputs_from)
+    hooks = Hooks(on_tool_call_start, on_tool_call_end, on_reasoning, on_pipeline_end)
+    plan = make_plan(pipeline, pipeline_run_args or {}, streaming_components, include_outputs_from)
     if plan.has_run_async and not allow_sync_streaming_callbacks:
         sync_only = [name for name in plan.streaming if not plan.streams_async(name)]
         if sync_only:
@@ -170,7 +165,7 @@ class PipelineStream(Generator[StreamItem, None, None]):
 class _Producer:
     """Runs a plan on a thread and puts what comes into a buffer."""
 
-    def __init__(self, plan: _Plan, hooks: _Hooks, events: Any) -> None:
+    def __init__(self, plan: Plan, hooks: Hooks, events: Any) -> None:
         self._plan = plan
         self._hooks = hooks
         self._events = events
@@ -185,7 +180,7 @@ class _Producer:
                     put(item)
             put(chunk)
 
-        forwarder = _Forwarder(self._events, buffer) if self._events is not None else None
+        forwarder = Forwarder(self._events, buffer) if self._events is not None else None
         try:
             result = self._plan.run(callback)
         finally:
@@ -193,7 +188,7 @@ class _Producer:
                 forwarder.stop()
         for item in hooks.after(result):
             put(item)
-        for item in _run_usage(result, self._plan.arguments):
+        for item in run_usage(result, self._plan.arguments):
             put(item)
 
     def work(self, buffer: Buffer) -> None:
@@ -277,7 +272,7 @@ class AsyncPipelineStream(AsyncGenerator[StreamItem, None]):
 class _AsyncProducer:
     """Runs a plan on the loop and puts what comes into a buffer."""
 
-    def __init__(self, plan: _Plan, hooks: _Hooks, events: Any, shield: bool) -> None:
+    def __init__(self, plan: Plan, hooks: Hooks, events: Any, shield: bool) -> None:
         self._plan = plan
         self._hooks = hooks
         self._events = events
@@ -310,7 +305,7 @@ class _AsyncProducer:
                 put(item)
             put(chunk)
 
-        stop = _forward_async(self._events, buffer)
+        stop = forward_async(self._events, buffer)
         try:
             result = await self._plan.run_async(callback, callback_in_thread)
         finally:
@@ -319,7 +314,7 @@ class _AsyncProducer:
             return
         for item in hooks.after(result):
             await put_async(item)
-        for item in _run_usage(result, self._plan.arguments):
+        for item in run_usage(result, self._plan.arguments):
             await put_async(item)
 
     async def work(self, buffer: Buffer) -> None:
@@ -355,288 +350,3 @@ def _shield_over(task: asyncio.Task[None]) -> None:
     _shielded.discard(task)
     if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Abandoned):
         log.opt(exception=error).error("a shielded pipeline run failed")
-
-
-# -- what runs, and with which inputs ----------------------------------------------------------------------
-
-
-class _Plan:
-    """A pipeline or an agent with its inputs; knows how to run it with a callback."""
-
-    def __init__(self, target: Any, arguments: dict[str, Any], streaming: list[str], include: set[str] | None) -> None:
-        self.target = target
-        self.arguments = arguments
-        self.streaming = streaming  # names of components; none for an agent
-        self._include = {"include_outputs_from": include} if include is not None else {}
-
-    @property
-    def is_pipeline(self) -> bool:
-        return isinstance(self.target, PipelineBase)
-
-    @property
-    def has_run_async(self) -> bool:
-        return hasattr(self.target, "run_async")  # a synchronous pipeline of Haystack 2 has none
-
-    def streams_async(self, name: str) -> bool:
-        return hasattr(self.target.get_component(name), "run_async")
-
-    def run(self, callback: Callable[[StreamingChunk], None]) -> Any:
-        if self.is_pipeline:
-            return self.target.run(self._with_callbacks(lambda _: callback), **self._include)
-        return self.target.run(**{**self.arguments, "streaming_callback": callback})
-
-    async def run_async(
-        self,
-        callback: Callable[[StreamingChunk], Awaitable[None]],
-        callback_in_thread: Callable[[StreamingChunk], None],
-    ) -> Any:
-        if not self.has_run_async:
-            return await asyncio.to_thread(self.run, callback_in_thread)
-        if self.is_pipeline:
-            data = self._with_callbacks(lambda name: callback if self.streams_async(name) else callback_in_thread)
-            return await self.target.run_async(data, **self._include)
-        return await self.target.run_async(**{**self.arguments, "streaming_callback": callback})
-
-    def _with_callbacks(self, callback_for: Callable[[str], Any]) -> dict[str, Any]:
-        data = {name: dict(inputs) for name, inputs in self.arguments.items()}
-        for name in self.streaming:
-            data.setdefault(name, {})["streaming_callback"] = callback_for(name)
-        return data
-
-
-def _plan(target: Any, arguments: dict[str, Any], components: StreamingComponents, include: set[str] | None) -> _Plan:
-    from haystack.components.agents import Agent
-
-    if isinstance(target, PipelineBase):
-        return _Plan(target, _by_component(target, arguments), _to_stream(target, components), include)
-    if isinstance(target, Agent):
-        return _Plan(target, dict(arguments), [], include)
-    raise ValueError(f"Unsupported pipeline type: {type(target).__name__}")
-
-
-def _by_component(pipeline: PipelineBase, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Inputs in the form ``{component: {input: value}}``; flat ones are sorted as ``Pipeline.run`` does it."""
-    if all(isinstance(value, dict) for value in arguments.values()):
-        return dict(arguments)
-    nested: dict[str, dict[str, Any]] = {}
-    for component, sockets in pipeline.inputs().items():
-        inputs = {name: arguments[name] for name in sockets if name in arguments}
-        if inputs:
-            nested[component] = inputs
-    unknown = sorted(set(arguments) - {name for inputs in nested.values() for name in inputs})
-    if unknown:
-        log.warning("no component of the pipeline takes the inputs {}", ", ".join(unknown))
-    return nested
-
-
-def _to_stream(pipeline: PipelineBase, components: StreamingComponents) -> list[str]:
-    able = [name for name in _in_order(pipeline) if _can_stream(pipeline.get_component(name))]
-    if not able:
-        raise ValueError("No streaming-capable components found in the pipeline")
-    if components is None:
-        return able[-1:]
-    return able if components == "all" else [name for name in able if name in components]
-
-
-def _in_order(pipeline: PipelineBase) -> list[str]:
-    """Names of the components from first to last; as they were added where they form a loop."""
-    import networkx
-
-    names = list(pipeline.graph.nodes)
-    try:
-        return list(networkx.lexicographical_topological_sort(pipeline.graph, key=names.index))
-    except networkx.NetworkXUnfeasible:
-        return names
-
-
-def _can_stream(component: Any) -> bool:
-    sockets = getattr(getattr(component, "__haystack_input__", None), "_sockets_dict", {})
-    return "streaming_callback" in sockets or "streaming_callback" in inspect.signature(component.run).parameters
-
-
-# -- callbacks ---------------------------------------------------------------------------------------------
-
-
-class _Hooks:
-    """The user's callbacks; what they give, flattened. None of them can end the stream."""
-
-    def __init__(
-        self,
-        on_tool_call_start: OnToolCallStart | None,
-        on_tool_call_end: OnToolCallEnd | None,
-        on_reasoning: OnReasoning | None,
-        on_pipeline_end: OnPipelineEnd | None,
-    ) -> None:
-        self._tool_call_start = on_tool_call_start
-        self._tool_call_end = on_tool_call_end
-        self._reasoning = on_reasoning
-        self._pipeline_end = on_pipeline_end
-        #: Whether chunks need looking at.
-        self.listening = any((on_tool_call_start, on_tool_call_end, on_reasoning))
-
-    def before(self, chunk: StreamingChunk) -> Iterator[StreamItem]:
-        """What comes before *chunk*."""
-        if self._tool_call_start:
-            for call in chunk.tool_calls or ():
-                if call.tool_name:
-                    arguments = _arguments(call.arguments)
-                    yield from _called("on_tool_call_start", self._tool_call_start, call.tool_name, arguments, call.id)
-        if self._tool_call_end and (result := chunk.tool_call_result) is not None:
-            text = result.result if isinstance(result.result, str) else str(result.result)
-            name, arguments = result.origin.tool_name, result.origin.arguments
-            yield from _called("on_tool_call_end", self._tool_call_end, name, arguments, text, bool(result.error))
-        if self._reasoning and (reasoning := chunk.reasoning) is not None:
-            yield from _called("on_reasoning", self._reasoning, reasoning.reasoning_text, reasoning.extra)
-
-    def after(self, result: Any) -> Iterator[StreamItem]:
-        """What ends the answer."""
-        if self._pipeline_end:
-            for item in _called("on_pipeline_end", self._pipeline_end, result):
-                yield StreamingChunk(content=item) if isinstance(item, str) else item
-
-
-def _called(name: str, callback: Callable[..., CallbackResult], *args: Any) -> Iterator[PipelineEvent | str]:
-    try:
-        result = callback(*args)
-    except Exception as error:
-        log.opt(exception=error).error("{} failed; the stream goes on", name)
-        return
-    if isinstance(result, list | tuple):
-        yield from (item for item in result if item)
-    elif result:
-        yield result
-
-
-def _arguments(arguments: Any) -> dict[str, Any]:
-    """Arguments as far as the first piece of a call has them; a model often sends them later."""
-    if isinstance(arguments, str) and arguments:
-        try:
-            arguments = json.loads(arguments)
-        except ValueError:
-            return {}
-    return dict(arguments) if isinstance(arguments, Mapping) else {}
-
-
-# -- events from outside -----------------------------------------------------------------------------------
-
-
-class _Forwarder:
-    """Puts what comes into a thread's queue into the buffer, from a thread of its own, until stopped."""
-
-    def __init__(self, events: Any, buffer: Buffer) -> None:
-        self._events = events
-        self._buffer = buffer
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._forward, name="flaskcompat-events", daemon=True)
-        self._thread.start()
-
-    def _forward(self) -> None:
-        try:
-            while not self._over.is_set():
-                try:
-                    self._buffer.put(self._events.get(timeout=_FORWARD_CHECK))
-                except Empty:
-                    pass
-            for item in _waiting(self._events):
-                self._buffer.put(item)
-        except Abandoned:
-            pass
-
-    def stop(self) -> None:
-        """Forward what still waits, and end."""
-        self._over.set()
-        self._thread.join()
-
-
-def _forward_async(events: Any, buffer: Buffer) -> Callable[[], Awaitable[None]]:
-    """Start forwarding *events* into *buffer*; gives what stops it."""
-    if events is None:
-        return _nothing
-    if not inspect.iscoroutinefunction(events.get):
-        forwarder = _Forwarder(events, buffer)
-        return lambda: asyncio.to_thread(forwarder.stop)
-
-    async def forward() -> None:
-        while True:
-            await buffer.put_async(await events.get())
-
-    task = asyncio.create_task(forward())
-
-    async def stop() -> None:
-        task.cancel()
-        await asyncio.wait([task])
-        if buffer.abandoned:
-            return
-        for item in _waiting(events):
-            await buffer.put_async(item)
-
-    return stop
-
-
-async def _nothing() -> None:
-    pass
-
-
-def _waiting(events: Any) -> Iterable[Any]:
-    while not events.empty():
-        yield events.get_nowait()
-
-
-# -- what the run's result tells ---------------------------------------------------------------------------
-
-
-def _run_usage(result: Any, arguments: Mapping[str, Any]) -> Iterator[StreamingChunk]:
-    """A chunk with the token counts of the whole run, where its result has any."""
-    usage = _usage_in(result, arguments)
-    if usage is not None:
-        yield StreamingChunk(content="", meta={"usage": usage.to_response(), RUN_USAGE: True})
-
-
-def _usage_in(result: Any, arguments: Mapping[str, Any]) -> Usage | None:
-    if not isinstance(result, Mapping):
-        return None
-    if isinstance(result.get("messages"), list):  # an agent: its history holds what it was given, too
-        given = arguments.get("messages") or ()
-        return _sum(_usages(result["messages"]), _usages(given))
-    outputs = [output for output in result.values() if isinstance(output, Mapping)]
-    parts = [
-        _usage_in(output, {}) if "messages" in output else _sum(_usages(output.get("replies")), [])
-        for output in outputs
-    ]
-    return _sum([part for part in parts if part is not None], [])
-
-
-def _usages(messages: Any) -> list[Usage]:
-    found = [
-        usage_of(message.meta.get("usage"))
-        for message in (messages if isinstance(messages, list | tuple) else ())
-        if isinstance(message, ChatMessage) and message.is_from(ChatRole.ASSISTANT)
-    ]
-    return [usage for usage in found if usage is not None]
-
-
-def _sum(usages: list[Usage], given: list[Usage]) -> Usage | None:
-    """The sum of *usages* without those at their head that were *given*."""
-    own = usages[len(given) :]
-    return sum(own, Usage()) if own else None
-
-
-def close_upstreams(abandoned: BaseException) -> None:
-    """Close the model streams that a run left open when it was abandoned.
-
-    The client library's stream objects sit in reference cycles, so that tokens would keep coming, and being paid
-    for, until the garbage collector runs. They are found in the frames that the exception passed through.
-    """
-    error: BaseException | None = abandoned
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        traceback = error.__traceback__
-        while traceback is not None:
-            for value in list(traceback.tb_frame.f_locals.values()):
-                kind = type(value)
-                if id(value) not in seen and kind.__name__ == "Stream" and kind.__module__.startswith("openai"):
-                    seen.add(id(value))
-                    value.close()
-            traceback = traceback.tb_next
-        error = error.__cause__ or error.__context__

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from flaskcompat.runtime.buffer import Abandoned, Buffer, LoopBuffer
+from flaskcompat.runtime.abandon import Abandoned
+from flaskcompat.runtime.buffer import Buffer, LoopBuffer
 
 from ..support import eventually
 

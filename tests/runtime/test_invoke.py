@@ -10,8 +10,8 @@ import pytest
 
 from flaskcompat import BasePipelineWrapper, Registry
 from flaskcompat.errors import UnsupportedEndpoint, WrapperContractError
+from flaskcompat.runtime.abandon import Abandoned
 from flaskcompat.runtime.bridge import bridge
-from flaskcompat.runtime.buffer import Abandoned
 from flaskcompat.runtime.invoke import invoke
 from flaskcompat.runtime.registry import Model
 from flaskcompat.runtime.wrapper import Headers

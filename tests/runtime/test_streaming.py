@@ -14,8 +14,8 @@ from haystack.tools import create_tool_from_function
 
 from flaskcompat import AsyncPipeline, PipelineEvent, async_streaming_generator, streaming_generator
 from flaskcompat.protocol.usage import RUN_USAGE, usage_of
-from flaskcompat.runtime.buffer import Abandoned
-from flaskcompat.runtime.streaming import PipelineStream, close_upstreams
+from flaskcompat.runtime.abandon import Abandoned, close_upstreams
+from flaskcompat.runtime.streaming import PipelineStream
 
 context_variable: contextvars.ContextVar[str] = contextvars.ContextVar("context_variable", default="unset")
 
