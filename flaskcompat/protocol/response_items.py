@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from flaskcompat.protocol.deltas import Citation
 from flaskcompat.protocol.tool_calls import Call
 
-CALL_EVENT = "response.function_call_arguments."
+_CALL = "response.function_call_arguments."
 
 
 class Emit(Protocol):
@@ -55,7 +55,7 @@ class Item(ABC):
     def _finished(self, status: str) -> dict[str, Any]: ...
 
 
-class Message(_Item):
+class Message(Item):
     def __init__(self, emit: Emit, id: str, index: int) -> None:
         super().__init__(emit, id, index)
         self._content: list[dict[str, Any]] = []
@@ -123,7 +123,7 @@ class Message(_Item):
         }  # fmt: skip
 
 
-class Reasoning(_Item):
+class Reasoning(Item):
     def __init__(self, emit: Emit, id: str, index: int) -> None:
         super().__init__(emit, id, index)
         self._text = StringIO()
@@ -144,7 +144,7 @@ class Reasoning(_Item):
         return {"id": self.id, "type": "reasoning", "status": status, "summary": [self._part(text)]}
 
 
-class FunctionCall(_Item):
+class FunctionCall(Item):
     def __init__(self, emit: Emit, id: str, index: int, call: Call) -> None:
         super().__init__(emit, id, index)
         self.call = call
@@ -154,7 +154,7 @@ class FunctionCall(_Item):
     def add(self, arguments: str) -> None:
         if arguments:
             self._arguments.write(arguments)
-            self.emit(CALL_EVENT + "delta", delta=arguments)
+            self.emit(_CALL + "delta", delta=arguments)
 
     def is_complete(self) -> bool:
         """Nothing can follow a JSON object that is closed."""
@@ -173,5 +173,5 @@ class FunctionCall(_Item):
         if not self._arguments.getvalue().strip():
             self.add("{}")
         item = self._as_item(status)
-        self.emit(CALL_EVENT + "done", arguments=item["arguments"], name=self.call.name)
+        self.emit(_CALL + "done", arguments=item["arguments"], name=self.call.name)
         return item

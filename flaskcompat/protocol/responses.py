@@ -19,8 +19,8 @@ from flaskcompat.errors import APIError, WrapperContractError
 from flaskcompat.protocol import sse
 from flaskcompat.protocol.deltas import Citation, ToolResult
 from flaskcompat.protocol.machine import Machine, StreamEvent
-from flaskcompat.protocol.response_items import CALL_EVENT, FunctionCall, Item, Message, Reasoning
-from flaskcompat.protocol.tool_calls import CallPiece
+from flaskcompat.protocol.response_items import FunctionCall, Item, Message, Reasoning
+from flaskcompat.protocol.tool_calls import Call, CallPiece
 
 #: Prefix of the type of an event that is not OpenAI's.
 SLUG = "flaskcompat"
@@ -233,23 +233,15 @@ class ResponseMachine(Machine):
         if not self._show_tool_calls:
             return
         self._close_items()
-        call_id = result.id or self._ids("call_")
-        call = {"id": self._ids("fc_"), "type": "function_call", "status": "completed", "call_id": call_id}
-        call |= {"name": result.name, "arguments": result.arguments or "{}"}
+        call = Call(result.id or self._ids("call_"), result.name)
+        self._open_call(CallPiece(call, result.arguments, first=True))
+        self._close_item()
         output = {"id": self._ids("fco_"), "type": "function_call_output", "status": "completed"}
-        output |= {"call_id": call_id, "output": result.output}
+        output |= {"call_id": call.id, "output": result.output}
         index = len(self._output)
-        self.emit(
-            "response.output_item.added", output_index=index, item={**call, "status": "in_progress", "arguments": ""}
-        )
-        self.emit(CALL_EVENT + "delta", item_id=call["id"], output_index=index, delta=call["arguments"])
-        self.emit(
-            CALL_EVENT + "done", item_id=call["id"], output_index=index, arguments=call["arguments"], name=result.name
-        )
-        self.emit("response.output_item.done", output_index=index, item=call)
-        self.emit("response.output_item.added", output_index=index + 1, item={**output, "status": "in_progress"})
-        self.emit("response.output_item.done", output_index=index + 1, item=output)
-        self._output += [call, output]
+        self.emit("response.output_item.added", output_index=index, item={**output, "status": "in_progress"})
+        self.emit("response.output_item.done", output_index=index, item=output)
+        self._output.append(output)
 
     def _event(self, payload: dict[str, Any]) -> None:
         self.emit(f"{SLUG}:{payload['type']}", event=payload)
