@@ -140,7 +140,7 @@ def _keep(
         kept = model.wrapper.run_file_upload(filename, content_type, content, purpose, **kwargs)
         if not isinstance(kept, Mapping):
             raise WrapperContractError(f"run_file_upload returned {type(kept).__name__}, not a dict")
-    except Exception as error:
+    except BaseException as error:
         raise failure(error, _label(model)) from None
     return kept
 

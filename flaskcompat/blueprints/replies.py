@@ -15,7 +15,9 @@ from flaskcompat.log import log, request_id
 from flaskcompat.protocol import sse
 from flaskcompat.protocol.deltas import deltas, plain_text
 from flaskcompat.protocol.machine import Machine
-from flaskcompat.runtime.invoke import Ready, Run
+from flaskcompat.runtime.invoke import Ready, Run, invoke
+from flaskcompat.runtime.registry import Model
+from flaskcompat.runtime.wrapper import Headers, Surface
 
 #: How often a waiting thread looks whether its client has left, in seconds.
 PROBE_INTERVAL = 0.5
@@ -23,17 +25,24 @@ PROBE_INTERVAL = 0.5
 _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # nginx would hold the stream back
 
 
-def reply(machine: Machine, run: Run | Ready, *, stream: bool) -> Response:
-    """Answer the current request with what *run* gives.
+def reply(
+    machine: Machine, model: Model, surface: Surface, payload: list[dict[str, Any]], body: dict[str, Any]
+) -> Response:
+    """Answer the current request with what *model* gives for *payload* on *surface*.
 
     :raises APIError: if the run fails before anything of it is known.
     """
+    stream = body.get("stream", False)
+    try:
+        run = invoke(model, surface, payload, body, Headers(request.headers), stream=stream)
+    except BaseException as error:
+        raise failure(error, f"{model.name}.run_{surface}") from None
     client_left = client_probe(request.environ)
     if not stream:
         return _whole(machine, run, client_left)
-    body = EventStream(machine, run, client_left, current_app.config["FLASKCOMPAT_KEEP_ALIVE"])
-    body.begin()
-    return Response(body, content_type="text/event-stream; charset=utf-8", headers=_STREAM_HEADERS)
+    stream_body = EventStream(machine, run, client_left, current_app.config["FLASKCOMPAT_KEEP_ALIVE"])
+    stream_body.begin()
+    return Response(stream_body, content_type="text/event-stream; charset=utf-8", headers=_STREAM_HEADERS)
 
 
 def json_reply(value: Any, status: int = 200) -> Response:

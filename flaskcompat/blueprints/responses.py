@@ -6,14 +6,12 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, request
 
-from flaskcompat.blueprints.replies import failure, reply
+from flaskcompat.blueprints.replies import reply
 from flaskcompat.blueprints.requests import read_json
 from flaskcompat.errors import InvalidValue, PreviousResponseNotFound
 from flaskcompat.protocol.responses import ResponseMachine
 from flaskcompat.protocol.tool_calls import tool_names
-from flaskcompat.runtime.invoke import invoke
 from flaskcompat.runtime.registry import Model, Registry
-from flaskcompat.runtime.wrapper import Headers
 from flaskcompat.schemas import ResponseRequest, load
 
 _schema = ResponseRequest()
@@ -25,20 +23,15 @@ def make_blueprint(registry: Registry) -> Blueprint:
     @blueprint.post("/v1/responses")
     def create_response() -> Response:
         body = load(_schema, read_json(request))
-        model, stream = registry[body["model"]], body.get("stream", False)
+        model = registry[body["model"]]
         _refuse_state(body)
-        items = input_items(body["input"])
-        try:
-            run = invoke(model, "response", items, body, Headers(request.headers), stream=stream)
-        except Exception as error:
-            raise failure(error, f"{model.name}.run_response") from None
         machine = ResponseMachine(
             model=model.name,
             tools=tool_names(body.get("tools")),
             request=body,
             show_tool_calls=_shows_tool_calls(model),
         )
-        return reply(machine, run, stream=stream)
+        return reply(machine, model, "response", input_items(body["input"]), body)
 
     return blueprint
 

@@ -315,6 +315,23 @@ def test_failure_before_the_first_item_is_a_500(
 
 
 @pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize(
+    "error", [ValueError(SECRET), SystemExit(SECRET), StopIteration(SECRET), GeneratorExit(SECRET)]
+)
+def test_failure_of_the_method_itself_is_a_500(
+    path: str, stream: bool, asynchronous: bool, error: BaseException, caplog: Any
+) -> None:
+    def boom() -> None:
+        raise error
+
+    response = post(make_app(m=returning(boom, asynchronous=asynchronous)), path, body_for(path, stream=stream))
+    assert response.status_code == 500 and error_of(response)["code"] == "pipeline_error"
+    assert SECRET not in response.text and SECRET in caplog.text
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_failure_midway_without_stream_is_a_500_not_half_an_answer(path: str) -> None:
     for mode in ("generator", "async generator"):
         response = post(make_app(m=scripted(["half", Raise(ValueError(SECRET))], mode)), path, body_for(path))
