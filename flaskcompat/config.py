@@ -39,7 +39,7 @@ SETTINGS = (
     Setting(
         "FLASKCOMPAT_SHOW_TOOL_CALLS", False, _flag, "show calls of tools that ran in a pipeline as items of responses"
     ),
-    Setting("FLASKCOMPAT_KEEP_ALIVE", 15.0, float, "seconds of silence after which a stream gets a comment"),
+    Setting("FLASKCOMPAT_KEEP_ALIVE", 15.0, float, "seconds of silence after which a stream gets a comment; 0: never"),
     Setting("FLASKCOMPAT_MAX_BODY_BYTES", 10_000_000, int, "largest JSON body, in bytes"),
     Setting("FLASKCOMPAT_MAX_UPLOAD_BYTES", 128 * 1024 * 1024, int, "largest upload, in bytes"),
     Setting("FLASKCOMPAT_TRACEBACKS", False, _flag, "tell clients the type and text of a wrapper's exception"),

@@ -4,6 +4,7 @@
 
     FlaskCompatError
      +-- WrapperContractError            a wrapper returned what is no answer
+     +-- UpstreamFailed                  the model behind a pipeline failed
      +-- PipelineLoadError               a wrapper could not be loaded
      +-- APIError                        500  server_error
           +-- PipelineError              500  pipeline_error
@@ -43,6 +44,10 @@ class FlaskCompatError(Exception):
 
 class WrapperContractError(FlaskCompatError):
     """A wrapper returned or yielded something that is no answer; the text is for the log alone."""
+
+
+class UpstreamFailed(FlaskCompatError):
+    """The model behind a pipeline reported a failure that its generator does not raise; for the log alone."""
 
 
 class PipelineLoadError(FlaskCompatError):

@@ -131,6 +131,8 @@ class ChoiceOrObject(Choice):
     def check(self, value: Any) -> None:
         if isinstance(value, str):
             super().check(value)
+        else:
+            _require(value, "type", str)
 
 
 class Object(_Strict):
@@ -167,6 +169,15 @@ class StreamOptions(Object):
             _fail(wrong_type("a boolean"), "include_usage")
 
 
+class TextOptions(Object):
+    """``text`` of the Responses API; a format says its type."""
+
+    def check(self, value: Any) -> None:
+        if (form := value.get("format")) is not None:
+            _require_object(form, "format")
+            _require(form, "type", str, "format")
+
+
 class Metadata(Object):
     """At most 16 pairs of strings."""
 
@@ -200,6 +211,9 @@ class Tools(Array):
                 _require(tool["function"], "name", str, index, "function")
             else:
                 _require(tool, "name", str, index)
+            function = tool["function"] if self.nested else tool
+            if not isinstance(function.get("parameters"), dict | None):
+                _fail(wrong_type("an object"), index, *(["function"] if self.nested else []), "parameters")
 
 
 class Messages(Array):
@@ -371,7 +385,7 @@ class ResponseRequest(RequestSchema):
     store = Flag()
     background = Flag()
     reasoning = Object()
-    text = Object()
+    text = TextOptions()
     truncation = Choice("auto", "disabled")
     include = Strings()
     service_tier = String()

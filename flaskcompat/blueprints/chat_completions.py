@@ -17,7 +17,7 @@ _schema = ChatCompletionRequest()
 def make_blueprint(registry: Registry) -> Blueprint:
     blueprint = Blueprint("chat_completions", __name__)
 
-    @blueprint.post("/v1/chat/completions")
+    @blueprint.post("/v1/chat/completions", provide_automatic_options=False)
     def create_chat_completion() -> Response:
         body = load(_schema, read_json(request))
         model = registry[body["model"]]

@@ -19,7 +19,6 @@ from werkzeug.routing import BaseConverter, Map, Rule, ValidationError
 
 from flaskcompat.errors import MethodNotAllowed, NotFound, UpgradeRequired
 
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _CONVERTER = "flaskcompat_fallback"
 
 
@@ -83,8 +82,11 @@ def add_fallback(blueprint: Blueprint) -> None:
             return _dispatch(routes[0], _plain(path))
 
         rule = f"/<{_CONVERTER}({own!r}, {mount!r}):path>"
-        state.add_url_rule(rule, "fallback", fallback, methods=_METHODS, provide_automatic_options=False)
-        state.add_url_rule(rule, "websocket", _refuse_websocket, websocket=True, methods=["GET"])
+        # Straight into the map: a rule of Flask's own names its methods, and these would show in the Allow header
+        # of every path that the rule might match, the host's included.
+        for endpoint, view, websocket in (("fallback", fallback, False), ("websocket", _refuse_websocket, True)):
+            app.url_map.add(app.url_rule_class(f"{mount}{rule}", endpoint=f"{own}{endpoint}", websocket=websocket))
+            app.view_functions[f"{own}{endpoint}"] = view
 
 
 def _refuse_websocket(path: str) -> NoReturn:
@@ -104,14 +106,16 @@ def _own_routes(app: Flask, own: str, mount: str) -> Map:
 def _dispatch(routes: Map, path: str) -> ResponseReturnValue:
     if path.split("/")[0] != "v1":
         path = f"v1/{path}"
+    adapter = routes.bind("")
     try:
-        endpoint, values = routes.bind("").match(f"/{path}", request.method)
+        endpoint, values = adapter.match(f"/{path}", request.method)
     except HTTPMethodNotAllowed as error:
-        raise MethodNotAllowed(error.valid_methods or ()) from None
+        allowed = {*(error.valid_methods or ()), "OPTIONS"}
+        if request.method == "OPTIONS":
+            return current_app.response_class(headers={"Allow": ", ".join(sorted(allowed))})
+        raise MethodNotAllowed(allowed) from None
     except HTTPNotFound:
         raise NotFound from None
-    if request.method == "OPTIONS":
-        return current_app.make_default_options_response()
     if endpoint.endswith(".files.upload_file"):
         request.max_content_length = current_app.config["FLASKCOMPAT_MAX_UPLOAD_BYTES"]
     view: Callable[..., ResponseReturnValue] = current_app.ensure_sync(current_app.view_functions[endpoint])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from contextvars import copy_context
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, cast
 
@@ -18,6 +20,7 @@ from flaskcompat.blueprints.requests import refuse_encoding
 from flaskcompat.errors import MissingParameter, UnsupportedMediaType, WrapperContractError
 from flaskcompat.log import log
 from flaskcompat.protocol.ids import new_id
+from flaskcompat.runtime.bridge import bridge
 from flaskcompat.runtime.registry import Model, Registry
 from flaskcompat.runtime.wrapper import Headers, implements
 from flaskcompat.schemas import FileObject
@@ -39,7 +42,7 @@ def make_blueprint(registry: Registry) -> Blueprint:
     def raise_limit() -> None:
         request.max_content_length = current_app.config["FLASKCOMPAT_MAX_UPLOAD_BYTES"]
 
-    @blueprint.post("/v1/files")
+    @blueprint.post("/v1/files", provide_automatic_options=False)
     def upload_file() -> Response:
         keeper = next((model for model in registry if implements(model.wrapper, "run_file_upload")), None)
         with ExitStack() as opened:
@@ -137,7 +140,10 @@ def _keep(
     if "run_file_upload" in model.with_headers:
         kwargs["headers"] = Headers(request.headers)
     try:
-        kept = model.wrapper.run_file_upload(filename, content_type, content, purpose, **kwargs)
+        context = copy_context()
+        kept = context.run(model.wrapper.run_file_upload, filename, content_type, content, purpose, **kwargs)
+        if inspect.isawaitable(kept):
+            kept = bridge.run(kept, context)
         if not isinstance(kept, Mapping):
             raise WrapperContractError(f"run_file_upload returned {type(kept).__name__}, not a dict")
     except BaseException as error:

@@ -13,11 +13,11 @@ from flaskcompat.runtime.registry import Model, Registry
 def make_blueprint(registry: Registry) -> Blueprint:
     blueprint = Blueprint("models", __name__)
 
-    @blueprint.get("/v1/models")
+    @blueprint.get("/v1/models", provide_automatic_options=False)
     def list_models() -> Response:
         return json_reply({"object": "list", "data": [_as_listed(model) for model in registry]})
 
-    @blueprint.get("/v1/models/<path:model>")
+    @blueprint.get("/v1/models/<path:model>", provide_automatic_options=False)
     def retrieve_model(model: str) -> Response:
         return json_reply(_as_listed(registry[model.rstrip("/")]))
 

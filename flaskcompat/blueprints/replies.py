@@ -100,11 +100,10 @@ class EventStream:
                 if not batch and self._run.error is not None:
                     raise self._run.error
                 frames += self._frames(batch)
-            frames += self._ending()
+            self._first = "".join([*frames, *self._ending()]).encode("ascii")
         except BaseException as error:
             self.close()
             raise failure(error, self._run.label) from None
-        self._first = "".join(frames).encode("ascii")
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -115,15 +114,19 @@ class EventStream:
             return first
         if self._over:
             raise StopIteration
-        try:
-            batch = self._next_batch()
-            if batch is None:
-                return sse.KEEP_ALIVE.encode("ascii")
-            frames = [*self._frames(batch), *self._ending()]
-        except BaseException as error:
-            frames = self._failed(error)
-        if not frames:
-            return self.__next__() if not self._over else self._stop()
+        frames: list[str] = []
+        while not frames:
+            try:
+                batch = self._next_batch()
+                if batch is None:
+                    return sse.KEEP_ALIVE.encode("ascii")
+                frames += self._frames(batch)
+                frames += self._ending()
+            except BaseException as error:
+                # What was made before the failure is not lost.
+                frames += self._failed(error)
+            if self._over and not frames:
+                raise StopIteration
         return "".join(frames).encode("ascii")
 
     def close(self) -> None:
@@ -135,14 +138,14 @@ class EventStream:
         """What comes next; None when a keep-alive comment is due. An empty batch ends the stream."""
         idle_since = monotonic()
         while True:
-            wait = min(PROBE_INTERVAL, max(0.0, idle_since + self._keep_alive - monotonic()))
-            batch = self._run.take(wait)
+            due = idle_since + self._keep_alive - monotonic() if self._keep_alive > 0 else PROBE_INTERVAL
+            batch = self._run.take(min(PROBE_INTERVAL, max(0.0, due)))
             if batch or self._run.ended:
                 return batch
             if self._client_left():
                 self.close()
                 return []
-            if monotonic() - idle_since >= self._keep_alive:
+            if self._keep_alive > 0 and monotonic() - idle_since >= self._keep_alive:
                 return None
 
     def _frames(self, batch: list[Any]) -> list[str]:
@@ -182,9 +185,6 @@ class EventStream:
             request_id.reset(token)
         self.close()
         return [*map(self._machine.encode, self._machine.fail(told)), self._machine.failed_tail]
-
-    def _stop(self) -> bytes:
-        raise StopIteration
 
 
 def failure(error: BaseException, label: str, *, tracebacks: bool | None = None) -> APIError:

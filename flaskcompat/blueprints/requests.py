@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
 import select
@@ -13,6 +14,9 @@ from typing import Any, NoReturn
 from flask import Request
 
 from flaskcompat.errors import InvalidJSON, UnsupportedMediaType
+
+#: How deep a body may be nested.
+MAX_DEPTH = 100
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -33,18 +37,41 @@ def read_json(request: Request) -> dict[str, Any]:
         raise UnsupportedMediaType("Send the body as 'Content-Type: application/json'.")
     refuse_encoding(request)
     try:
-        body = json.loads(request.get_data(cache=False).decode(), parse_constant=_no_constant)
+        body = json.loads(request.get_data(cache=False).decode(), parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         raise InvalidJSON from None
     if not isinstance(body, dict):
         raise InvalidJSON("The request body must be a JSON object.")
+    if _is_deeper(body, MAX_DEPTH):
+        raise InvalidJSON(f"The request body is nested deeper than {MAX_DEPTH} levels.")
     return body
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether containers in *value* are nested deeper than *levels*; looks at one level at a time."""
+    containers = [value]
+    while containers and levels > 0:
+        levels -= 1
+        containers = [
+            item
+            for container in containers
+            for item in (container.values() if type(container) is dict else container)
+            if type(item) is dict or type(item) is list
+        ]
+    return bool(containers)
 
 
 def refuse_encoding(request: Request) -> None:
     """:raises UnsupportedMediaType: for a compressed body."""
     if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
         raise UnsupportedMediaType("Compressed request bodies are not supported; send the body as it is.")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("a number is too large")
+    return number
 
 
 def _no_constant(name: str) -> NoReturn:

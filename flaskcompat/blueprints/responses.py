@@ -20,7 +20,7 @@ _schema = ResponseRequest()
 def make_blueprint(registry: Registry) -> Blueprint:
     blueprint = Blueprint("responses", __name__)
 
-    @blueprint.post("/v1/responses")
+    @blueprint.post("/v1/responses", provide_automatic_options=False)
     def create_response() -> Response:
         body = load(_schema, read_json(request))
         model = registry[body["model"]]

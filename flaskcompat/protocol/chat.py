@@ -16,7 +16,7 @@ from typing import Any
 from flaskcompat.errors import APIError
 from flaskcompat.protocol import sse
 from flaskcompat.protocol.deltas import Citation, ToolResult
-from flaskcompat.protocol.machine import Machine, StreamEvent
+from flaskcompat.protocol.machine import Machine, StreamEvent, filled
 from flaskcompat.protocol.tool_calls import Call, CallPiece
 
 _FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
@@ -90,28 +90,28 @@ class ChatCompletionMachine(Machine):
 
     def _completed(self, answer: Mapping[str, Any]) -> dict[str, Any]:
         """A whole answer that the wrapper made itself, with what it left out filled in."""
-        own = {key: value for key, value in answer.items() if value is not None}
-        own["choices"] = [self._completed_choice(i, choice) for i, choice in enumerate(answer["choices"])]
-        return {
-            "id": self.id,
-            "object": self.object,
-            "created": self._created,
-            "model": self.model,
-            "usage": self._meter.total().to_chat(),
-            **own,
-        }
+        base = {"id": self.id, "object": self.object, "created": self._created, "model": self.model}
+        choices = [self._completed_choice(i, choice) for i, choice in enumerate(answer["choices"])]
+        return filled({**answer, "choices": choices}, base | {"usage": self._meter.total().to_chat()})
 
     def _completed_choice(self, index: int, choice: Mapping[str, Any]) -> dict[str, Any]:
         message = {"role": "assistant", "content": None, "refusal": None, **choice["message"]}
         for key in ("tool_calls", "function_call", "audio", "annotations"):
             if key in message and message[key] is None:
                 del message[key]
+        if message.get("tool_calls"):
+            message["tool_calls"] = [self._completed_call(call) for call in message["tool_calls"]]
         reason = choice.get("finish_reason")
         if reason not in _FINISH_REASONS:
             reason = "tool_calls" if message.get("tool_calls") else self._finish_reason
         completed = {"index": index, "logprobs": None, **choice, "message": message, "finish_reason": reason}
         completed.pop("delta", None)
         return completed
+
+    def _completed_call(self, call: Mapping[str, Any]) -> dict[str, Any]:
+        kind = call.get("type") or ("custom" if "custom" in call else "function")
+        base = {"id": call.get("id") or self._ids("call_"), "type": kind}
+        return filled(call, base | ({"function": {"arguments": "{}"}} if kind == "function" else {}))
 
     # -- events --------------------------------------------------------------------------------------------
 
@@ -147,9 +147,8 @@ class ChatCompletionMachine(Machine):
         self._emit({"refusal": text})
 
     def _citation(self, citation: Citation) -> None:
-        annotation = {"type": "url_citation", "url_citation": citation.placed(self._length)}
-        self._annotations.append(annotation)
-        self._emit({"annotations": [annotation]})
+        # Told all at once, at the end: the SDK's helper cannot add up lists whose entries have no index.
+        self._annotations.append({"type": "url_citation", "url_citation": citation.placed(self._length)})
 
     def _call(self, piece: CallPiece) -> None:
         delta: dict[str, Any] = {"index": piece.call.number}
@@ -170,6 +169,8 @@ class ChatCompletionMachine(Machine):
 
     def _close_stream(self, reason: str) -> None:
         self._finish_reason = reason
+        if self._annotations:
+            self._emit({"annotations": self._annotations})
         self._events.append(self._chunk({}, reason))
         if self._include_usage:
             usage = {"choices": [], "usage": self._meter.total().to_chat()}

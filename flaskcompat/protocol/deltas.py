@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from haystack.dataclasses import ChatMessage, ChatRole, StreamingChunk, ToolCall
 
-from flaskcompat.errors import WrapperContractError
+from flaskcompat.errors import UpstreamFailed, WrapperContractError
+from flaskcompat.protocol import sse
 from flaskcompat.protocol.usage import RUN_USAGE, Usage, usage_of
 
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "tool_call_results"]
@@ -111,7 +112,7 @@ class Whole:
 Delta = Text | Reasoning | Refusal | Citation | ToolCallPart | ToolResult | Event | Usage | Finish | Whole
 
 # Keys of a chunk's meta that mean something here; a chunk without them, and with content alone, is plain text.
-_TELLING = frozenset({"usage", "response", "finish_reason", "refusal"})
+_TELLING = frozenset({"usage", "response", "finish_reason", "refusal", "type"})
 
 
 def plain_text(item: Any) -> str | None:
@@ -124,7 +125,7 @@ def plain_text(item: Any) -> str | None:
             return None
         item = item.content
         kind = type(item)
-    return item if kind is str else None
+    return sse.clean(item) if kind is str else None
 
 
 @singledispatch
@@ -159,8 +160,7 @@ def check_whole(result: Any) -> None:
 
 @deltas.register
 def _(item: str) -> Iterator[Delta]:
-    if item:
-        yield Text(item)
+    yield from _text(Text, item)
 
 
 @deltas.register
@@ -175,6 +175,7 @@ def _(item: StreamingChunk) -> Iterator[Delta]:
         yield from _text(Reasoning, item.reasoning.reasoning_text)
     yield from _text(Text, item.content)
     yield from _text(Refusal, meta.get("refusal"))
+    yield from _upstream_event(meta)
     for call in item.tool_calls or ():
         yield ToolCallPart(call.index, call_id(call), call.tool_name or None, _arguments(call.arguments), call.id)
     if item.tool_call_result is not None:
@@ -211,7 +212,7 @@ def call_id(call: Any) -> str | None:
 def _text(kind: Callable[[str], Delta], text: Any) -> Iterator[Delta]:
     if isinstance(text, str):
         if text:
-            yield kind(text)
+            yield kind(sse.clean(text))
     elif text is not None:
         raise WrapperContractError(f"content is {type(text).__name__}, not str")
 
@@ -219,7 +220,8 @@ def _text(kind: Callable[[str], Delta], text: Any) -> Iterator[Delta]:
 def _arguments(arguments: Any) -> str:
     if arguments is None:
         return ""
-    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False, default=str)
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False, default=str)
+    return sse.clean(text)
 
 
 def _tool_result(result: Any) -> ToolResult:
@@ -227,7 +229,17 @@ def _tool_result(result: Any) -> ToolResult:
     output = result.result
     if not isinstance(output, str):
         output = "\n".join(text for part in output if isinstance(text := getattr(part, "text", None), str))
-    return ToolResult(call_id(origin), origin.tool_name, _arguments(origin.arguments), output)
+    return ToolResult(call_id(origin), origin.tool_name, _arguments(origin.arguments), sse.clean(output))
+
+
+def _upstream_event(meta: Mapping[str, Any]) -> Iterator[Delta]:
+    """What the generator over the Responses API passes on as it came, without a field of the chunk for it."""
+    match meta.get("type"):
+        case "response.refusal.delta":
+            yield from _text(Refusal, meta.get("delta"))
+        case "response.failed" | "error":
+            # Its generator ends without an error, and half an answer would pass for a whole one.
+            raise UpstreamFailed(f"the model failed: {json.dumps(meta, default=str)[:1000]}")
 
 
 def _meta_usage(meta: Mapping[str, Any]) -> Iterator[Delta]:
@@ -251,7 +263,12 @@ def _event(payload: Any) -> Event:
         return _event(payload["event"])
     kind = payload.pop("type", None)
     data = payload.pop("data", None) if set(payload) <= {"data"} else payload
-    return Event({"type": kind if isinstance(kind, str) and kind else "custom", "data": {} if data is None else data})
+    event = {"type": kind if isinstance(kind, str) and kind else "custom", "data": {} if data is None else data}
+    try:
+        sse.dumps(event)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise WrapperContractError(f"the data of an event '{event['type']}' is no JSON: {error}") from error
+    return Event(event)
 
 
 # -- OpenAI's own dicts ------------------------------------------------------------------------------------
@@ -300,11 +317,10 @@ def _chat_message(message: dict[str, Any]) -> Iterator[Delta]:
         if note.get("type") == "url_citation":
             yield _citation(note["url_citation"])
     for position, call in enumerate(message.get("tool_calls") or ()):
-        function = call.get("function") or {}
-        index = call.get("index")
-        yield ToolCallPart(
-            position if index is None else index, call.get("id"), function.get("name"), function.get("arguments") or ""
-        )
+        function = call.get("function") or call.get("custom") or {}
+        index, arguments = call.get("index"), function.get("arguments") or function.get("input")
+        index = position if index is None else index
+        yield ToolCallPart(index, call.get("id"), function.get("name"), _arguments(arguments))
 
 
 def _response(item: dict[str, Any]) -> Iterator[Delta]:

@@ -12,6 +12,7 @@ from haystack.dataclasses import ChatMessage, FileContent, ImageContent, TextCon
 from flaskcompat.log import log
 
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
+_ASSISTANT_PARTS = _TEXT_PARTS | {"refusal"}
 _DATA_URL = re.compile(r"data:(?P<mime>[\w.+-]+/[\w.+-]+)?(;[\w=.-]+)*;base64,(?P<data>[A-Za-z0-9+/=\s]+)")
 
 
@@ -98,7 +99,8 @@ _Call = tuple[Any, Any, Any]  # id, name, arguments
 
 def _chat_calls(message: Mapping[str, Any]) -> Iterator[_Call]:
     for call in message.get("tool_calls") or ():
-        function = call.get("function") or call.get("custom") or {}
+        holders = [call[key] for key in ("function", "custom") if isinstance(call.get(key), Mapping)]
+        function: Mapping[str, Any] = holders[0] if holders else {}
         yield call.get("id"), function.get("name"), function.get("arguments") or function.get("input")
     if isinstance(legacy := message.get("function_call"), Mapping):
         yield None, legacy.get("name"), legacy.get("arguments")
@@ -118,12 +120,14 @@ class _Converter:
         name = message.get("name") if isinstance(message.get("name"), str) else None
         match message.get("role"):
             case "system" | "developer":
-                self.messages.append(ChatMessage.from_system(_text(content) or "", name=name))
+                meta = _left_over(part for part in _parts(content) if part.get("type") not in _TEXT_PARTS)
+                self.messages.append(ChatMessage.from_system(_text(content) or "", meta=meta, name=name))
             case "assistant":
                 text = _text(content) or _refusal(message)
+                meta = _left_over(part for part in _parts(content) if part.get("type") not in _ASSISTANT_PARTS)
                 made = [self._call(*call) for call in calls]
-                if text or made:
-                    self.messages.append(ChatMessage.from_assistant(text, name=name, tool_calls=made))
+                if text or made or meta:
+                    self.messages.append(ChatMessage.from_assistant(text, meta=meta, name=name, tool_calls=made))
             case _:
                 self.messages.append(_user_message(content, name))
 
@@ -147,28 +151,41 @@ class _Converter:
         if origin is None:
             extra = {"call_id": str(id)} if id else None
             origin = ToolCall(str(name or "function"), {}, id=str(id) if id else None, extra=extra)
-        text = output if isinstance(output, str) else _text(output)
-        if text is None:
-            text = "" if output is None else json.dumps(output, ensure_ascii=False, default=str)
-        self.messages.append(ChatMessage.from_tool(tool_result=text, origin=origin))
+        result, meta = _tool_output(output)
+        self.messages.append(ChatMessage.from_tool(tool_result=result, origin=origin, meta=meta))
 
 
 def _user_message(content: Any, name: str | None) -> ChatMessage:
-    parts: list[TextContent | str | ImageContent | FileContent] = []
-    left: list[dict[str, Any]] = []
-    for part in _parts(content):
-        converted = _content_part(part)
-        if converted is None:
-            left.append(dict(part))
-            log.warning(
-                "a content part of type {!r} has no Haystack form here; it is kept in meta", str(part.get("type"))[:64]
-            )
-        else:
-            parts.append(converted)
-    meta = {"openai_parts": left} if left else None
+    converted = [(part, _content_part(part)) for part in _parts(content)]
+    parts: list[TextContent | str | ImageContent | FileContent] = [made for _, made in converted if made is not None]
+    meta = _left_over(part for part, made in converted if made is None)
     if all(isinstance(part, str) for part in parts):
         return ChatMessage.from_user(_text(content) or "", meta=meta, name=name)
     return ChatMessage.from_user(meta=meta, name=name, content_parts=parts)
+
+
+def _tool_output(output: Any) -> tuple[str | list[TextContent | ImageContent], dict[str, Any] | None]:
+    """A tool's output as text, or as text and images where it has any; and the meta for what is left over."""
+    if output is None or isinstance(output, str):
+        return output or "", None
+    if not isinstance(output, list):
+        return json.dumps(output, ensure_ascii=False, default=str), None
+    converted = [(part, _content_part(part)) for part in _parts(output)]
+    kept = [TextContent(made) if isinstance(made, str) else made for _, made in converted]
+    result = [made for made in kept if isinstance(made, TextContent | ImageContent)]
+    left = (part for part, made in converted if made is None or isinstance(made, FileContent))
+    if any(isinstance(made, ImageContent) for made in result):
+        return result, _left_over(left)
+    return "\n".join(made.text for made in result if isinstance(made, TextContent)), _left_over(left)
+
+
+def _left_over(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Meta that keeps *parts* which have no Haystack form; the log names them."""
+    left = [dict(part) for part in parts]
+    for part in left:
+        kind = str(part.get("type"))[:64]
+        log.warning("a content part of type {!r} has no Haystack form here; it is kept in meta", kind)
+    return {"openai_parts": left} if left else None
 
 
 def _content_part(part: Mapping[str, Any]) -> str | ImageContent | FileContent | None:
@@ -225,6 +242,6 @@ def _arguments(arguments: Any) -> dict[str, Any]:
     if isinstance(arguments, str | None):
         try:
             arguments = json.loads(arguments or "{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             return {"input": arguments}
     return dict(arguments) if isinstance(arguments, Mapping) else {"input": arguments}

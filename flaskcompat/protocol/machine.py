@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar, Literal
 
 from flaskcompat.errors import APIError
@@ -28,6 +28,16 @@ from flaskcompat.protocol.deltas import (
 from flaskcompat.protocol.ids import IdFactory, new_id
 from flaskcompat.protocol.tool_calls import CallPiece, ToolCallLedger
 from flaskcompat.protocol.usage import Usage, UsageMeter
+
+
+def filled(own: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """*own* with what it lacks, or has as null, taken from *base*; objects inside likewise."""
+    merged = {**base, **{key: value for key, value in own.items() if value is not None or key not in base}}
+    for key, value in base.items():
+        if isinstance(value, Mapping) and isinstance(merged[key], Mapping):
+            merged[key] = filled(merged[key], value)
+    return merged
+
 
 #: One event of a stream, ready to be encoded.
 StreamEvent = dict[str, Any]
@@ -80,8 +90,7 @@ class Machine(ABC):
             untouched = self._untouched
             for part in delta.parts:
                 self._take(part)
-            if untouched and delta.object == self.object:
-                self._whole = delta.answer
+            self._whole = delta.answer if untouched and delta.object == self.object else None
         else:
             self._whole = None
             self._take(delta)
@@ -139,7 +148,8 @@ class Machine(ABC):
                 for piece in self._ledger.part(delta):
                     self._call(piece)
             case ToolResult():
-                self._ledger.end_step()
+                self._end_step()
+                self._meter.next_call()
                 if self._ledger.result(delta):
                     self._hidden_call(delta)
             case Event():
@@ -148,7 +158,7 @@ class Machine(ABC):
                 self._meter.add(delta)
             case Finish():
                 self._reason = delta.reason
-                self._ledger.end_step()
+                self._end_step()
 
     def _go_on(self) -> None:
         """More of the answer comes: a finish before it was one of an agent's steps and is forgotten."""
@@ -162,7 +172,11 @@ class Machine(ABC):
         if self._reason == "content_filter":
             return "content_filter"
         # Derived, not believed: models report `stop` beside calls, and `tool_calls` beside calls run here.
-        return "tool_calls" if self._ledger.released else "stop"
+        return "tool_calls" if self._ledger.unanswered else "stop"
+
+    def _end_step(self) -> None:
+        """A model call is over, and with it the calls that it made."""
+        self._ledger.end_step()
 
     def _drain(self) -> list[StreamEvent]:
         events, self._events = self._events, []

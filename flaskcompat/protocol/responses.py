@@ -6,19 +6,21 @@
     item      := output_item.added ... output_item.done
     terminal  := response.completed | response.incomplete | response.failed error
 
-One item is open at a time. Calls that a model interleaves are put in a row: a call that begins while the one
-before it is not complete waits for it.
+One item is open at a time. What comes while a call is open and not complete (pieces of another call, a text of
+another component) waits until it is, so that no call is cut short.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flaskcompat.errors import APIError, WrapperContractError
 from flaskcompat.protocol import sse
 from flaskcompat.protocol.deltas import Citation, ToolResult
-from flaskcompat.protocol.machine import Machine, StreamEvent
+from flaskcompat.protocol.machine import Machine, StreamEvent, filled
 from flaskcompat.protocol.response_items import FunctionCall, Item, Message, Reasoning
 from flaskcompat.protocol.tool_calls import Call, CallPiece
 
@@ -50,8 +52,10 @@ _ECHOED: dict[str, Any] = {
     "truncation": "disabled",
     "user": None,
 }
+_TEXT: dict[str, Any] = {"annotations": [], "logprobs": []}
 _FUNCTION: dict[str, Any] = {"type": "function", "description": None, "parameters": None, "strict": None}
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+_NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_.:-]")
 _MARK = "@text@"
 _SEQUENCE_MARK = 987654321
 
@@ -77,7 +81,7 @@ class ResponseMachine(Machine):
         self._sequence = 0
         self._output: list[dict[str, Any]] = []  # items that are done
         self._item: Item | None = None
-        self._waiting: list[list[CallPiece]] = []  # later calls, until the open one is complete
+        self._waiting: deque[tuple[Callable[[Any], None], Any]] = deque()  # until the open call is complete
         self._status = "in_progress"
         self._completed_at: int | None = None
         self._error: dict[str, Any] | None = None
@@ -122,23 +126,22 @@ class ResponseMachine(Machine):
 
     def _completed(self, answer: Mapping[str, Any]) -> dict[str, Any]:
         """A whole answer that the wrapper made itself, with what it left out filled in."""
-        own = {key: value for key, value in answer.items() if value is not None}
-        own["output"] = [self._completed_item(item) for item in answer["output"]]
-        return {**self._response(), **own}
+        own = {**answer, "output": [self._completed_item(item) for item in answer["output"]]}
+        return filled(own, self._response())
 
     def _completed_item(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        filled = {**item}
-        if filled.get("type") == "message":
-            filled = {"id": self._ids("msg_"), "status": "completed", "role": "assistant", **filled}
-            filled["content"] = [
-                {"annotations": [], "logprobs": [], **part} if part.get("type") == "output_text" else part
-                for part in filled.get("content") or ()
-            ]
-        elif filled.get("type") == "function_call":
-            filled = {"id": self._ids("fc_"), "status": "completed", "arguments": "{}", **filled}
-        elif filled.get("type") == "reasoning":
-            filled = {"id": self._ids("rs_"), "summary": [], **filled}
-        return filled
+        match item.get("type"):
+            case "message":
+                parts = [dict(part) for part in item.get("content") or ()]
+                content = [_TEXT | part if part.get("type") == "output_text" else part for part in parts]
+                base = {"id": self._ids("msg_"), "status": "completed", "role": "assistant"}
+                return filled({**item, "content": content}, base)
+            case "function_call":
+                return filled(item, {"id": self._ids("fc_"), "status": "completed", "arguments": "{}"})
+            case "reasoning":
+                summary = [{"type": "summary_text"} | part for part in item.get("summary") or ()]
+                return filled({**item, "summary": summary}, {"id": self._ids("rs_")})
+        return dict(item)
 
     # -- events --------------------------------------------------------------------------------------------
 
@@ -157,10 +160,86 @@ class ResponseMachine(Machine):
         self._text(text)
 
     def _text(self, text: str) -> None:
+        self._in_turn(self._add_text, text)
+
+    def _refusal(self, text: str) -> None:
+        self._in_turn(self._add_refusal, text)
+
+    def _citation(self, citation: Citation) -> None:
+        self._in_turn(self._add_citation, citation)
+
+    def _reasoning(self, text: str) -> None:
+        self._in_turn(self._add_reasoning, text)
+
+    def _call(self, piece: CallPiece) -> None:
+        if isinstance(self._item, FunctionCall) and piece.call is self._item.call:
+            self._item.add(piece.arguments)
+            self._let_waiting_in()
+        else:
+            self._in_turn(self._add_call, piece)
+
+    # -- one item at a time --------------------------------------------------------------------------------
+
+    def _in_turn(self, add: Callable[[Any], None], what: Any) -> None:
+        """Do *add* now or, while a call is open that is not complete, when it is."""
+        if self._waiting or self._is_held():
+            self._waiting.append((add, what))
+        else:
+            add(what)
+
+    def _is_held(self) -> bool:
+        return isinstance(self._item, FunctionCall) and not self._item.is_complete()
+
+    def _let_waiting_in(self) -> None:
+        while self._waiting and not self._is_held():
+            add, what = self._waiting.popleft()
+            add(what)
+
+    def _end_step(self) -> None:
+        super()._end_step()
+        # Nothing can complete a call any more.
+        while self._waiting:
+            self._close_item()
+            self._let_waiting_in()
+
+    def _add_text(self, text: str) -> None:
         message = self._message()
         message.add("output_text", text)
-        if self._template is None:
-            self._template = self._text_template(message)
+        self._template = self._template or self._text_template(message)
+
+    def _add_refusal(self, text: str) -> None:
+        message = self._message()
+        self._template = None
+        message.add("refusal", text)
+
+    def _add_citation(self, citation: Citation) -> None:
+        message = self._message()
+        message.cite(citation)
+        self._template = self._template or self._text_template(message)
+
+    def _add_reasoning(self, text: str) -> None:
+        if not isinstance(self._item, Reasoning):
+            self._close_item()
+            self._item = Reasoning(self.emit, self._ids("rs_"), len(self._output))
+        self._item.add(text)
+
+    def _add_call(self, piece: CallPiece) -> None:
+        if not piece.first:
+            if piece.arguments != "{}":  # those of a call without any, filled in when its item closed
+                raise WrapperContractError("a tool call went on after its end")
+            return
+        self._close_item()
+        self._item = item = FunctionCall(self.emit, self._ids("fc_"), len(self._output), piece.call)
+        item.add(piece.arguments)
+        for entry in [entry for entry in self._waiting if _is_piece_of(piece.call, entry[1])]:
+            self._waiting.remove(entry)
+            item.add(entry[1].arguments)
+
+    def _message(self) -> Message:
+        if not isinstance(self._item, Message):
+            self._close_item()
+            self._item = Message(self.emit, self._ids("msg_"), len(self._output))
+        return self._item
 
     def _text_template(self, message: Message) -> tuple[str, str, str]:
         event = message.delta_event("output_text", _MARK) | {"sequence_number": _SEQUENCE_MARK}
@@ -168,73 +247,12 @@ class ResponseMachine(Machine):
         middle, tail = rest.rsplit(str(_SEQUENCE_MARK), 1)
         return head, middle, tail
 
-    def _refusal(self, text: str) -> None:
-        self._template = None
-        self._message().add("refusal", text)
-
-    def _citation(self, citation: Citation) -> None:
-        message = self._message()
-        message.cite(citation)
-        self._template = self._template or self._text_template(message)
-
-    def _message(self) -> Message:
-        if not isinstance(self._item, Message):
-            self._close_items()
-            self._item = Message(self.emit, self._ids("msg_"), len(self._output))
-        return self._item
-
-    def _reasoning(self, text: str) -> None:
-        if not isinstance(self._item, Reasoning):
-            self._close_items()
-            self._item = Reasoning(self.emit, self._ids("rs_"), len(self._output))
-        self._item.add(text)
-
-    def _call(self, piece: CallPiece) -> None:
-        current = self._item
-        if isinstance(current, FunctionCall):
-            if piece.call is current.call:
-                current.add(piece.arguments)
-                self._let_waiting_in()
-                return
-            if self._waiting or not current.is_complete():
-                self._wait(piece)
-                return
-        if piece.first:
-            self._close_items()
-            self._open_call(piece)
-        elif piece.arguments != "{}":  # the arguments of a call without any, filled in when its item closed
-            raise WrapperContractError("a tool call went on after something else had begun")
-
-    def _wait(self, piece: CallPiece) -> None:
-        for pieces in self._waiting:
-            if pieces[0].call is piece.call:
-                pieces.append(piece)
-                return
-        if piece.first:
-            self._waiting.append([piece])
-
-    def _let_waiting_in(self) -> None:
-        while self._waiting and isinstance(self._item, FunctionCall) and self._item.is_complete():
-            self._close_item()
-            self._open_waiting()
-
-    def _open_waiting(self) -> None:
-        first, *rest = self._waiting.pop(0)
-        item = self._open_call(first)
-        for piece in rest:
-            item.add(piece.arguments)
-
-    def _open_call(self, piece: CallPiece) -> FunctionCall:
-        self._item = item = FunctionCall(self.emit, self._ids("fc_"), len(self._output), piece.call)
-        item.add(piece.arguments)
-        return item
-
     def _hidden_call(self, result: ToolResult) -> None:
         if not self._show_tool_calls:
             return
-        self._close_items()
+        self._close_item()
         call = Call(result.id or self._ids("call_"), result.name)
-        self._open_call(CallPiece(call, result.arguments, first=True))
+        self._add_call(CallPiece(call, result.arguments, first=True))
         self._close_item()
         output = {"id": self._ids("fco_"), "type": "function_call_output", "status": "completed"}
         output |= {"call_id": call.id, "output": result.output}
@@ -244,14 +262,8 @@ class ResponseMachine(Machine):
         self._output.append(output)
 
     def _event(self, payload: dict[str, Any]) -> None:
-        self.emit(f"{SLUG}:{payload['type']}", event=payload)
-
-    def _close_items(self, status: str = "completed") -> None:
-        """Close the open item, and after it those that waited; *status* is the last one's."""
-        while self._waiting:
-            self._close_item()
-            self._open_waiting()
-        self._close_item(status)
+        # The type stands on the `event:` line as well, where not every character may.
+        self.emit(f"{SLUG}:{_NOT_IN_NAME.sub('_', payload['type'])[:64]}", event=payload)
 
     def _close_item(self, status: str = "completed") -> None:
         if self._item is not None:
@@ -261,13 +273,15 @@ class ResponseMachine(Machine):
     def _close_stream(self, reason: str) -> None:
         self._incomplete_reason = _INCOMPLETE.get(reason)
         self._status = "incomplete" if self._incomplete_reason else "completed"
-        self._close_items(self._status)
+        self._end_step()
+        self._close_item(self._status)
         if self._status == "completed":
             self._completed_at = int(self._clock())
         self.emit(f"response.{self._status}", response=self._response())
 
     def _close_failed(self, error: APIError) -> None:
-        self._close_items("incomplete")
+        self._waiting.clear()
+        self._close_item("incomplete")
         self._status = "failed"
         # `code` is an enum in the SDK here; the error's own code goes into the event that follows.
         self._error = {"code": "server_error", "message": error.message}
@@ -275,6 +289,10 @@ class ResponseMachine(Machine):
         told = error.error()
         # Twice, flat and nested: some clients notice the one form alone, some the other.
         self.emit("error", code=told["code"], message=told["message"], param=told["param"], error=told)
+
+
+def _is_piece_of(call: Call, what: Any) -> bool:
+    return isinstance(what, CallPiece) and what.call is call
 
 
 def _echo(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,22 +22,20 @@ _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _SURROGATE = "\\ud"
 
 
-def repair(text: str) -> str:
-    """*text* with lone surrogates replaced by U+FFFD and pairs of them joined."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _is_whole(text: str) -> bool:
+def clean(text: str) -> str:
+    """*text* with lone surrogates replaced by U+FFFD and pairs of them joined; costs nothing for ASCII."""
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def _repaired(value: Any) -> Any:
     if isinstance(value, str):
-        return repair(value)
+        return clean(value)
     if isinstance(value, dict):
         return {_repaired(key): _repaired(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -45,12 +43,8 @@ def _repaired(value: Any) -> Any:
     return value
 
 
-def quote(text: str) -> str:
-    """*text* as a JSON string; the hot path, 0.2 us for a word."""
-    quoted = encode_basestring_ascii(text)
-    if _SURROGATE in quoted and not _is_whole(text):
-        return encode_basestring_ascii(repair(text))
-    return quoted
+#: A :func:`clean` text as a JSON string; the hot path, 0.2 us for a word.
+quote = encode_basestring_ascii
 
 
 def dumps(value: Any) -> str:

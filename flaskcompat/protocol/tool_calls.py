@@ -60,13 +60,14 @@ class ToolCallLedger:
         self._ids = ids
         self._records: list[_Record] = []  # unanswered calls of all steps, in order of appearance
         self._step: list[_Record] = []  # calls that a later piece may still belong to
-        self.released = 0
+        self._released = 0
 
     def part(self, part: ToolCallPart) -> Iterator[CallPiece]:
         """Take a piece of a call; gives the pieces that go out now."""
         record = self._find(part)
         if record is None:
-            record = _Record(part.index, part.id, part.key, part.name)
+            taken = any(part.id == other.id for other in self._records)
+            record = _Record(part.index, None if taken else part.id, part.key, part.name)
             self._records.append(record)
             self._step.append(record)
         else:
@@ -83,13 +84,24 @@ class ToolCallLedger:
 
     def result(self, result: ToolResult) -> bool:
         """Strike out the call that *result* answers; True where the client has not seen it."""
-        for record in self._records:
-            if (record.id == result.id) if result.id else (record.name == result.name):
-                self._records.remove(record)
-                if record in self._step:
-                    self._step.remove(record)
-                return record.call is None
-        return True
+        record = self._answered(result)
+        if record is None:
+            return True
+        self._records.remove(record)
+        if record in self._step:
+            self._step.remove(record)
+        return record.call is None
+
+    def _answered(self, result: ToolResult) -> _Record | None:
+        by_id = (record for record in self._records if result.id and record.id == result.id)
+        # An id may have been missing on either side.
+        by_name = (record for record in self._records if record.name == result.name and not (record.id and result.id))
+        return next(by_id, None) or next(by_name, None)
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether a call is left for the client; of meaning at the end of the run."""
+        return bool(self._records)
 
     def end_step(self) -> None:
         """A model call is over: indexes start anew."""
@@ -114,8 +126,8 @@ class ToolCallLedger:
         arguments = "".join(record.waiting)
         record.waiting.clear()
         record.id = record.id or self._ids("call_")
-        record.call = Call(record.id, record.name, self.released, [arguments] if arguments else [])
-        self.released += 1
+        record.call = Call(record.id, record.name, self._released, [arguments] if arguments else [])
+        self._released += 1
         return CallPiece(record.call, arguments, first=True)
 
     def _find(self, part: ToolCallPart) -> _Record | None:
@@ -126,6 +138,8 @@ class ToolCallLedger:
 
 
 def _same_call(record: _Record, part: ToolCallPart) -> bool:
+    if part.name and record.name and part.index != record.index:
+        return False  # two calls of a step, whatever ids they carry
     if part.key and record.key:
         return part.key == record.key
     if part.id and record.id:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from operator import add
 from typing import Any
 
 #: Key in a chunk's meta that marks its ``usage`` as the count of the whole run, not of one model call.
@@ -29,11 +30,20 @@ class Usage:
         return self.input + self.output
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(*(a + b for a, b in zip(astuple(self)[:5], astuple(other)[:5], strict=True)))
+        return self._combined(add, other)
 
     def at_least(self, other: Usage) -> Usage:
         """The larger of each count: what a model reports several times in one call only grows."""
-        return Usage(*(max(a, b) for a, b in zip(astuple(self)[:5], astuple(other)[:5], strict=True)))
+        return self._combined(max, other)
+
+    def _combined(self, combine: Callable[[int, int], int], other: Usage) -> Usage:
+        return Usage(
+            combine(self.input, other.input),
+            combine(self.output, other.output),
+            combine(self.cached, other.cached),
+            combine(self.cache_written, other.cache_written),
+            combine(self.reasoning, other.reasoning),
+        )
 
     def to_chat(self) -> dict[str, Any]:
         """OpenAI's ``CompletionUsage``."""

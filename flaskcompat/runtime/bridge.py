@@ -6,12 +6,16 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
-from typing import Any
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, NoReturn, TypeVar
 
 from flaskcompat.log import log
+
+T = TypeVar("T")
 
 #: Threads for synchronous components inside async pipelines; the loop's own default is cpus + 4.
 EXECUTOR_THREADS = 64
@@ -70,6 +74,25 @@ class AsyncBridge:
         loop.call_soon_threadsafe(begin)
         return job
 
+    def run(self, awaitable: Awaitable[T], context: Context) -> T:
+        """Wait for *awaitable*, run in *context*; gives what it gives and raises what it raises.
+
+        :raises RuntimeError: on the loop's own thread.
+        """
+        self.refuse_loop_thread()
+        outcome: SimpleQueue[Callable[[], T]] = SimpleQueue()
+
+        async def work() -> None:
+            try:
+                result = await awaitable
+            except BaseException as error:
+                outcome.put(partial(_raise, error))
+            else:
+                outcome.put(lambda: result)
+
+        self.submit(work(), context)
+        return outcome.get()()
+
     @property
     def active(self) -> int:
         """How many coroutines are running."""
@@ -126,6 +149,10 @@ class AsyncBridge:
         loop.run_until_complete(loop.shutdown_asyncgens())
         executor.shutdown(wait=False, cancel_futures=True)
         loop.close()
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
 
 
 async def _cancel_all(timeout: float) -> None:

@@ -10,6 +10,7 @@ from haystack.dataclasses import StreamingChunk
 
 from flaskcompat.log import log
 from flaskcompat.open_webui import PipelineEvent
+from flaskcompat.protocol.deltas import call_id
 
 StreamItem = StreamingChunk | PipelineEvent | str | dict[str, Any]
 CallbackResult = PipelineEvent | str | None | list[PipelineEvent | str]
@@ -41,8 +42,8 @@ class Hooks:
         if self._tool_call_start:
             for call in chunk.tool_calls or ():
                 if call.tool_name:
-                    arguments = _arguments(call.arguments)
-                    yield from _called("on_tool_call_start", self._tool_call_start, call.tool_name, arguments, call.id)
+                    args = call.tool_name, _arguments(call.arguments), call_id(call)
+                    yield from _called("on_tool_call_start", self._tool_call_start, *args)
         if self._tool_call_end and (result := chunk.tool_call_result) is not None:
             text = result.result if isinstance(result.result, str) else str(result.result)
             name, arguments = result.origin.tool_name, result.origin.arguments

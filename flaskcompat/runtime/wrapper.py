@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Any, Literal
 
 #: The two kinds of answer a wrapper may make: ``run_chat_completion`` and ``run_response``.
@@ -91,7 +92,12 @@ class Headers(Mapping[str, str]):
     """A request's headers, read-only and case-insensitive."""
 
     def __init__(self, items: Iterable[tuple[str, str]]) -> None:
-        self._items = {name.lower(): (name, value) for name, value in items}
+        self._given = items
+
+    @cached_property
+    def _items(self) -> dict[str, tuple[str, str]]:
+        # Made when first looked at: most wrappers never do.
+        return {name.lower(): (name, value) for name, value in self._given}
 
     def __getitem__(self, name: str) -> str:
         return self._items[name.lower()][1]

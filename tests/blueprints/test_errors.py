@@ -36,7 +36,21 @@ def app() -> Flask:
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(
-    "data", [b"", b"{", b"nonsense", b"[]", b'"x"', b"\xff\xfe", b'{"model": NaN}', b"[" * 100_000, b'{"a":' * 5000]
+    "data",
+    [
+        b"",
+        b"{",
+        b"nonsense",
+        b"[]",
+        b'"x"',
+        b"\xff\xfe",
+        b'{"model": NaN}',
+        b'{"model": 1e999}',
+        b"[" * 100_000,
+        b'{"a":' * 5000,
+        b'{"a":' * 101 + b"1" + b"}" * 101,
+        b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}",
+    ],
 )
 def test_body_that_is_no_json_object(app: Flask, path: str, data: bytes) -> None:
     response = app.test_client().post(path, data=data, content_type="application/json")
@@ -137,6 +151,12 @@ FUNCTION = {"type": "function", "function": {"name": "f"}}
         ({"tools": [{"type": "function", "function": {"name": 3}}]}, "invalid_type", "tools[0].function.name"),
         ({"tool_choice": "maybe"}, "invalid_value", "tool_choice"),
         ({"tool_choice": 3}, "invalid_type", "tool_choice"),
+        ({"tool_choice": {"x": 1}}, "missing_required_parameter", "tool_choice.type"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "parameters": 3}}]},
+            "invalid_type",
+            "tools[0].function.parameters",
+        ),
         ({"response_format": "json"}, "invalid_type", "response_format"),
         ({"metadata": {"a": 1}}, "invalid_type", "metadata.a"),
         ({"metadata": {"a": "x" * 513}}, "invalid_value", "metadata.a"),
@@ -190,6 +210,9 @@ def test_chat_parameters(app: Flask, change: dict[str, Any], code: str, param: s
         ({"truncation": "some"}, "invalid_value", "truncation"),
         ({"truncation": 3}, "invalid_type", "truncation"),
         ({"text": "x"}, "invalid_type", "text"),
+        ({"text": {"format": "x"}}, "invalid_type", "text.format"),
+        ({"text": {"format": {}}}, "missing_required_parameter", "text.format.type"),
+        ({"tools": [{"type": "function", "name": "f", "parameters": 3}]}, "invalid_type", "tools[0].parameters"),
         ({"reasoning": "high"}, "invalid_type", "reasoning"),
         ({"include": ["a", 3]}, "invalid_type", "include[1]"),
         ({"background": True}, "invalid_value", "background"),
@@ -261,6 +284,21 @@ def test_paths_and_methods(app: Flask, method: str, path: str, status: int, code
     error = error_of(response)
     assert (response.status_code, error["code"], error["type"]) == (status, code, "invalid_request_error")
     assert response.headers.get("Allow") == allow
+
+
+def test_body_may_be_a_hundred_levels_deep(app: Flask) -> None:
+    deep: Any = 1
+    for _ in range(99):
+        deep = [deep]
+    assert post(app, "/v1/responses", {"model": "m", "input": "x", "foo": deep}).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["TRACE", "PROPFIND", "FOO"])
+@pytest.mark.parametrize("path", ["/v1/models", "/models"])
+def test_unheard_of_methods(app: Flask, method: str, path: str) -> None:
+    response = app.test_client().open(path, method=method)
+    assert response.status_code == 405 and error_of(response)["code"] == "method_not_allowed"
+    assert response.headers["Allow"] == "GET, HEAD, OPTIONS"
 
 
 @pytest.mark.parametrize("path", ["/v1/responses", "/responses"])

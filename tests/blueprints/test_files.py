@@ -118,6 +118,19 @@ def test_keeper_that_fails(answer: Any, caplog: Any) -> None:
     assert "s3cret" not in response.text and "keeper.run_file_upload" in caplog.text
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_asynchronous_keeper(fails: bool) -> None:
+    class Asynchronous(BasePipelineWrapper):
+        async def run_file_upload(self, filename: Any, content_type: Any, content: Any, purpose: Any) -> Any:  # type: ignore[override]
+            if fails:
+                raise ValueError("s3cret")
+            return {"id": content.decode()}
+
+    response = upload(make_app(keeper=Asynchronous()))
+    assert response.status_code == 500 if fails else response.json["id"] == "hello"
+    assert "s3cret" not in response.text
+
+
 def test_keeper_that_refuses() -> None:
     response = upload(make_app(keeper=Keeper(APIError("No.", status=403))))
     assert (response.status_code, response.json["error"]["message"]) == (403, "No.")

@@ -53,7 +53,9 @@ def test_head_and_options(app: Flask) -> None:
         assert head.status_code == 200 and not head.get_data()
         options = client.options(path)
         assert options.status_code == 200 and "x-request-id" in options.headers
-        assert "GET" in options.headers["Allow"]
+        assert options.headers["Allow"] == "GET, HEAD, OPTIONS"
+    assert client.options("/v1/chat/completions").headers["Allow"] == "OPTIONS, POST"
+    assert client.options("/v1/nothing").status_code == 404
 
 
 # -- in a host ---------------------------------------------------------------------------------------------
@@ -132,6 +134,13 @@ def test_host_keeps_its_routes_and_error_pages(
     response = host(ours_first).test_client().open(path, method=method)
     assert (response.status_code, response.text) == (status, text)
     assert "x-request-id" not in response.headers
+
+
+@first_or_last
+def test_host_s_allow_headers_stay_as_they_were(ours_first: bool) -> None:
+    client = host(ours_first).test_client()
+    for path in ("/v1/orders", "/models", "/about"):
+        assert set(client.options(path).headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
 
 
 @first_or_last

@@ -38,6 +38,7 @@ RICH: list[Any] = [
     "is ",
     StreamingChunk("sunny"),
     Citation("http://x", "X"),
+    Citation("http://y", "Y"),
     StreamingChunk("", finish_reason="stop"),
     StreamingChunk("", meta={"usage": USAGE}),
 ]

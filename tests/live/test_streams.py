@@ -139,6 +139,45 @@ def test_wrong_item_midway_keeps_what_came_before(surface: str) -> None:
 
 
 @surfaces
+@pytest.mark.parametrize("last", [PipelineEvent("status", {"t": object()}), ToolCallDelta(0, None, "{}")])
+def test_what_came_before_a_failure_is_sent(surface: str, last: Any) -> None:
+    item = StreamingChunk("", index=0, tool_calls=[last]) if isinstance(last, ToolCallDelta) else last
+    go = threading.Event()
+
+    def play() -> Iterator[Any]:
+        yield "a"
+        go.wait(TIMEOUT)
+        yield "lost?"
+        yield item
+
+    path, body = SURFACES[surface]
+    with (
+        serving(make_app(m=returning(play))) as url,
+        httpx.stream("POST", url + path, json=body(stream=True), timeout=TIMEOUT) as response,
+    ):
+        text = ""
+        for piece in response.iter_text():
+            text += piece
+            go.set()
+    assert "lost?" in text and "pipeline_error" in text
+    if surface == "responses":
+        events = events_of(text)
+        assert [e["sequence_number"] for e in events] == list(range(len(events)))
+        said = "".join(e["delta"] for e in events if e["type"] == "response.output_text.delta")
+        assert [e["text"] for e in events if e["type"] == "response.output_text.done"] == [said]
+
+
+@surfaces
+@pytest.mark.parametrize("kind", ["é", "x\n\ndata: [DONE]"])
+def test_event_of_any_type_leaves_the_stream_whole(surface: str, kind: str) -> None:
+    with serving(make_app(m=scripted(["a", PipelineEvent(kind, {}), "b"]))) as url:
+        response = ask(url, surface, stream=True)
+    assert text_of(surface, response) == "ab" and response.text.count("data: [DONE]\n\n") == 1
+    [event] = [e["event"] for e in events_of(response.text) if "event" in e]
+    assert event["type"] == kind
+
+
+@surfaces
 def test_empty_run_is_a_whole_stream(surface: str) -> None:
     with serving(make_app(m=scripted([]))) as url:
         response = ask(url, surface, stream=True)
@@ -313,6 +352,22 @@ def test_silence_gets_comments_and_a_late_failure_an_error_event(surface: str) -
     first = events_of(text)[0]
     assert first.get("type") == "response.created" or first["choices"][0]["delta"] == {"role": "assistant"}
     assert "pipeline_error" in text
+
+
+@surfaces
+def test_keep_alive_can_be_switched_off(surface: str) -> None:
+    go = threading.Event()
+
+    def wait() -> Iterator[str]:
+        go.wait(TIMEOUT)
+        yield "a"
+
+    app = make_app(m=returning(wait))
+    app.config["FLASKCOMPAT_KEEP_ALIVE"] = 0.0
+    with serving(app) as url:
+        threading.Timer(0.7, go.set).start()  # longer than one look for a client that has left
+        response = ask(url, surface, stream=True)
+    assert "keep-alive" not in response.text and text_of(surface, response) == "a"
 
 
 @surfaces

@@ -205,6 +205,36 @@ def test_citation_points_at_the_text_so_far() -> None:
     assert (second["url_citation"]["start_index"], second["url_citation"]["end_index"]) == (1, 3)
 
 
+def test_citations_are_told_in_one_delta_at_the_end() -> None:
+    events = run(machine(), [Text("a"), Citation("u", "U"), Text("b"), Citation("v", "V")])
+    told_in = [n for n, (delta, _) in enumerate(told(events)) if "annotations" in delta]
+    assert told_in == [len(events) - 2]
+
+
+def test_answered_call_of_the_client_s_own_does_not_count_for_the_finish() -> None:
+    made = machine(tools={"f"})
+    items: list[Delta] = [
+        ToolCallPart(0, "a", "f", "{}"),
+        ToolResult("a", "f", "{}", "x"),
+        Text("done"),
+        Finish("stop"),
+    ]
+    assert told(run(made, items))[-1] == ({}, "stop")
+
+
+def test_usage_of_a_step_without_an_answer_counts() -> None:
+    made = machine()
+    items: list[Delta] = [
+        Finish("tool_calls"),
+        Usage(10, 5),
+        ToolResult("a", "f", "{}", "x"),
+        Finish("stop"),
+        Usage(20, 7),
+    ]
+    run(made, items)
+    assert made.result()["usage"]["total_tokens"] == 42
+
+
 def test_failure_is_an_error_frame_and_no_finish() -> None:
     made = machine()
     events = made.start() + made.feed(Text("x")) + made.fail(PipelineError())
@@ -275,6 +305,36 @@ def test_whole_answer_that_more_follows_is_one_part_of_the_answer() -> None:
     made.end()
     assert made.result()["choices"][0]["message"]["content"] == "hi there"
     assert made.result()["id"] == "chatcmpl-1"
+
+
+def test_inside_of_a_whole_answer_is_filled_in_too() -> None:
+    calls = [{"function": {"name": "f"}}, {"id": "c", "custom": {"name": "g", "input": "x"}}]
+    own = {
+        "object": "chat.completion",
+        "choices": [{"message": {"tool_calls": calls}}],
+        "usage": {"input_tokens": 3, "output_tokens": 4, "prompt_tokens_details": {"audio_tokens": 1}},
+    }
+    made = machine()
+    for delta in deltas(own):
+        made.feed(delta)
+    made.end()
+    result = made.result()
+    function, custom = result["choices"][0]["message"]["tool_calls"]
+    assert function["id"].startswith("call_") and function["type"] == "function"
+    assert function["function"] == {"name": "f", "arguments": "{}"}
+    assert custom == {"id": "c", "type": "custom", "custom": {"name": "g", "input": "x"}}
+    assert result["usage"]["total_tokens"] == 7
+    assert result["usage"]["prompt_tokens_details"] == {"audio_tokens": 1, "cached_tokens": 0}
+    ChatCompletion.model_validate(result, strict=True)
+
+
+def test_two_whole_answers_are_parts_of_one() -> None:
+    own = {"object": "chat.completion", "choices": [{"message": {"content": "hi"}}]}
+    made = machine()
+    for delta in [*deltas(own), *deltas(own)]:
+        made.feed(delta)
+    made.end()
+    assert made.result()["choices"][0]["message"]["content"] == "hihi"
 
 
 def test_whole_answer_of_the_other_surface_is_read() -> None:

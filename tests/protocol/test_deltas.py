@@ -17,7 +17,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response
 
 from flaskcompat import PipelineEvent
-from flaskcompat.errors import WrapperContractError
+from flaskcompat.errors import UpstreamFailed, WrapperContractError
 from flaskcompat.protocol.citations import citations
 from flaskcompat.protocol.deltas import (
     Citation,
@@ -55,6 +55,7 @@ def test_text() -> None:
         (StreamingChunk("", index=0, reasoning=ReasoningContent("hm")), [Reasoning("hm")]),
         (StreamingChunk("", index=0, reasoning=ReasoningContent("")), []),
         (StreamingChunk("", meta={"refusal": "no"}), [Refusal("no")]),
+        (StreamingChunk("", meta={"type": "response.refusal.delta", "delta": "no"}), [Refusal("no")]),
         (
             StreamingChunk("", index=0, tool_calls=[ToolCallDelta(2, "f", '{"a":1}', id="c")]),
             [ToolCallPart(2, "c", "f", '{"a":1}', "c")],
@@ -123,6 +124,27 @@ def test_message() -> None:
 def test_what_is_no_answer_is_refused(item: Any) -> None:
     with pytest.raises(WrapperContractError):
         read(item)
+
+
+@pytest.mark.parametrize("data", [{"at": object()}, {"x": float("nan")}, {"x": {1}}])
+def test_event_that_is_no_json_is_refused_as_it_is_read(data: dict[str, Any]) -> None:
+    with pytest.raises(WrapperContractError, match="the data of an event 'status' is no JSON"):
+        read(PipelineEvent("status", data))
+
+
+@pytest.mark.parametrize("kind", ["response.failed", "error"])
+def test_failure_that_the_generator_does_not_raise_is_told(kind: str) -> None:
+    chunk = StreamingChunk("", meta={"type": kind, "response": {"error": {"message": "overloaded"}}})
+    with pytest.raises(UpstreamFailed, match="overloaded"):
+        read(chunk)
+    assert plain_text(chunk) is None
+
+
+def test_surrogates_are_repaired_as_they_are_read() -> None:
+    assert plain_text("a\ud800") == plain_text(StreamingChunk("a\ud800")) == "a\ufffd"
+    assert read("\ud83d\ude00") == [Text("😀")]
+    call = StreamingChunk("", index=0, tool_calls=[ToolCallDelta(0, "f", '{"a":"\udfff"}', id="c")])
+    assert read(call) == [ToolCallPart(0, "c", "f", '{"a":"\ufffd"}', "c")]
 
 
 @pytest.mark.parametrize(

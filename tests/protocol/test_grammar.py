@@ -19,7 +19,7 @@ from .test_responses import assert_grammar
 
 TOOLS = ("mine", "yours", "theirs")
 
-texts = st.text(min_size=0, max_size=5)
+texts = st.text(st.characters(codec=None), max_size=5)
 finishes = st.sampled_from(["stop", "length", "tool_calls", "tool_call_results", "content_filter"])
 
 
@@ -51,7 +51,10 @@ def runs(draw: st.DrawFn) -> list[Any]:
         if draw(st.booleans()):
             items.append(Citation("u", "t"))
         indexes = draw(st.lists(st.integers(0, 2), max_size=6))
-        items += _calls(indexes, step)
+        calls = _calls(indexes, step)
+        for place in draw(st.lists(st.integers(0, len(calls)), max_size=2)):
+            calls.insert(place, StreamingChunk(draw(texts)))  # as of another component at the same time
+        items += calls
         for index in set(indexes):
             if draw(st.booleans()) and TOOLS[index] != "mine":
                 origin = ToolCall(TOOLS[index], {"a": 1}, id=f"call_{step}_{index}")

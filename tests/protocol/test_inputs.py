@@ -170,6 +170,41 @@ def test_what_has_no_haystack_form_is_kept_and_named(part: dict[str, Any], caplo
     assert part["type"] in caplog.text
 
 
+def test_images_in_a_tool_s_output_are_kept(caplog: pytest.LogCaptureFixture) -> None:
+    output = [{"type": "input_text", "text": "a"}, {"type": "input_image", "image_url": PNG}]
+    left = {"type": "input_file", "file_id": "file-a"}
+    seen, plain = chat_messages_from_openai_response(
+        [
+            {"type": "function_call_output", "call_id": "c", "output": [*output, left]},
+            {"type": "function_call_output", "call_id": "c", "output": [output[0], left]},
+        ]
+    )
+    text, image = seen.tool_call_results[0].result
+    assert isinstance(text, TextContent) and isinstance(image, ImageContent)
+    assert plain.tool_call_results[0].result == "a"
+    assert seen.meta["openai_parts"] == plain.meta["openai_parts"] == [left]
+    assert "input_file" in caplog.text
+
+
+def test_images_of_other_roles_are_kept_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    image = {"type": "input_image", "image_url": PNG}
+    for role in ("developer", "assistant"):
+        [message] = chat_messages_from_openai_response([{"role": role, "content": [image]}])
+        assert message.meta["openai_parts"] == [image]
+    assert caplog.text.count("input_image") == 2
+
+
+def test_odd_calls_do_not_raise() -> None:
+    [message, odd] = chat_messages_from_openai_messages(
+        [
+            {"role": "assistant", "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": "[" * 100_000}}]},
+            {"role": "assistant", "tool_calls": [{"id": "b", "custom": "x"}, {"custom": {"name": "g", "input": "y"}}]},
+        ]
+    )
+    assert message.tool_calls[0].arguments == {"input": "[" * 100_000}
+    assert [c.tool_name for c in odd.tool_calls] == ["function", "g"]
+
+
 def test_refusals_and_legacy_calls_survive() -> None:
     messages = chat_messages_from_openai_messages(
         [

@@ -216,7 +216,46 @@ def test_call_without_arguments_gets_an_empty_object_once() -> None:
 def test_pieces_of_a_call_after_its_end_are_not_lost_in_silence() -> None:
     made = machine(tools={"f"})
     with pytest.raises(WrapperContractError):
-        run(made, [ToolCallPart(0, "a", "f", '{"x"'), Text("x"), ToolCallPart(0, None, None, ":1}")])
+        run(made, [ToolCallPart(0, "a", "f", '{"x":1}'), Text("x"), ToolCallPart(0, None, None, " more")])
+
+
+def test_what_comes_between_the_pieces_of_a_call_waits_for_its_end() -> None:
+    made = machine(tools={"f", "g"})
+    items: list[Delta] = [
+        ToolCallPart(0, "a", "f", '{"x"'),
+        Text("one "),
+        ToolCallPart(1, "b", "g", "{"),
+        Reasoning("hm"),
+        Event({"type": "status", "data": {}}),
+        ToolCallPart(0, None, None, ":1}"),
+        ToolCallPart(1, None, None, "}"),
+        Text("two"),
+    ]
+    events = run(made, items)
+    assert_grammar(events)
+    output = made.result()["output"]
+    assert [item["type"] for item in output] == ["function_call", "message", "function_call", "reasoning", "message"]
+    assert [item["arguments"] for item in output if "arguments" in item] == ['{"x":1}', "{}"]
+    assert types(events)[4] == "flaskcompat:status", "an event does not wait"
+
+
+def test_call_that_never_is_complete_ends_with_its_step() -> None:
+    made = machine(tools={"f"})
+    made.start()
+    made.feed(ToolCallPart(0, "a", "f", '{"x"'))
+    assert made.feed(Text("waits")) == []
+    assert types(made.feed(Finish("length"))) == [*CALL[2:], *MESSAGE[:3]]
+    assert types(made.end())[-1] == "incomplete"
+
+
+@pytest.mark.parametrize(
+    ("given", "named"), [("é", "_"), ("x\n\ndata: [DONE]", "x__data:__DONE_"), ("a" * 99, "a" * 64)]
+)
+def test_type_of_an_event_cannot_break_its_frame(given: str, named: str) -> None:
+    made = machine()
+    [event] = made.feed(Event({"type": given, "data": {}}))
+    assert event["type"] == f"flaskcompat:{named}" and event["event"]["type"] == given
+    assert made.encode(event).count("\n") == 3 and made.encode(event).isascii()
 
 
 def test_refusal_is_a_part_of_the_message() -> None:

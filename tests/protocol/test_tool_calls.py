@@ -24,7 +24,7 @@ def test_numbers_count_what_went_out() -> None:
     assert out(made.part(ToolCallPart(6, "b", "f", "{"))) == [(0, "b", "f", "{")]
     assert out(made.part(ToolCallPart(6, None, None, "}"))) == [(0, "b", "f", "}")]
     assert out(made.end()) == [(1, "a", "hidden", "{}")]
-    assert made.released == 2
+    assert made.unanswered
 
 
 def test_index_starts_anew_with_each_step() -> None:
@@ -73,6 +73,19 @@ def test_result_without_an_id_answers_the_first_call_of_its_name() -> None:
     list(made.part(ToolCallPart(1, None, "g", "{}")))
     made.result(ToolResult(None, "g", "{}", ""))
     assert [piece.call.name for piece in made.end()] == ["f"]
+
+
+def test_result_with_an_id_answers_a_call_that_had_none() -> None:
+    made = ledger()
+    list(made.part(ToolCallPart(0, None, "f", "{}")))
+    assert made.result(ToolResult("late", "f", "{}", "")) is True
+    assert list(made.end()) == [] and not made.unanswered
+
+
+def test_two_calls_under_one_id_stay_two() -> None:
+    made = ledger("f")
+    pieces = [*made.part(ToolCallPart(0, "same", "f", "{}")), *made.part(ToolCallPart(1, "same", "f", '{"x":1}'))]
+    assert out(pieces) == [(0, "same", "f", "{}"), (1, "call_1", "f", '{"x":1}')]
 
 
 def test_result_of_a_call_that_went_out_is_not_hidden() -> None:

@@ -52,6 +52,30 @@ def test_no_thread_before_the_first_coroutine(bridge: AsyncBridge) -> None:
     assert result_of(bridge, where()) == "flaskcompat-loop"
 
 
+def test_run_gives_what_the_coroutine_gives_or_raises(bridge: AsyncBridge) -> None:
+    async def give() -> str:
+        return variable.get()
+
+    async def boom() -> None:
+        raise SystemExit(3)
+
+    async def nested() -> Any:
+        inner = give()
+        try:
+            return bridge.run(inner, contextvars.copy_context())
+        finally:
+            inner.close()
+
+    context = contextvars.copy_context()
+    context.run(variable.set, "mine")
+    assert bridge.run(give(), context) == "mine"
+    with pytest.raises(SystemExit):
+        bridge.run(boom(), context)
+    with pytest.raises(RuntimeError, match="event loop's own thread"):
+        bridge.run(nested(), context)
+    assert eventually(lambda: bridge.active == 0)
+
+
 def test_all_coroutines_share_one_loop(bridge: AsyncBridge) -> None:
     async def loop() -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()
