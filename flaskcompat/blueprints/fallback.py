@@ -104,8 +104,8 @@ def _own_routes(app: Flask, own: str, mount: str) -> Map:
 
 
 def _dispatch(routes: Map, path: str) -> ResponseReturnValue:
-    if path.split("/")[0] != "v1":
-        path = f"v1/{path}"
+    # The prefix once, also where a base URL with it met a client that adds its own.
+    path = "v1/" + re.sub("^(v1(/|$))+", "", path)
     adapter = routes.bind("")
     try:
         endpoint, values = adapter.match(f"/{path}", request.method)

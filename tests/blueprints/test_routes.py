@@ -18,7 +18,7 @@ def app() -> Flask:
 
 
 @pytest.mark.parametrize("slashes", ["{}", "{}/", "/{}", "//{}//", "{}//"])
-@pytest.mark.parametrize("prefix", ["/v1", "", "//v1"])
+@pytest.mark.parametrize("prefix", ["/v1", "", "//v1", "/v1/v1"])
 def test_every_path_in_every_spelling_without_a_redirect(app: Flask, prefix: str, slashes: str) -> None:
     client = app.test_client()
 
