@@ -6,16 +6,18 @@ import argparse
 import http.client
 import json
 import os
+import re
 import socket
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).parent
+WORD = re.compile(rb'"content": ?"w\d')
 HEADERS = {"Content-Type": "application/json"}
 
 
@@ -55,14 +57,9 @@ def body(model: str, text: str, stream: bool) -> bytes:
 
 def in_parallel(clients: int, seconds: float, work: Callable[[float], int]) -> float:
     """What *clients* threads get done together, per second."""
-    counts: list[int] = []
-    end = time.monotonic() + seconds
-    threads = [threading.Thread(target=lambda: counts.append(work(end))) for _ in range(clients)]
     started = time.monotonic()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(clients) as pool:
+        counts = list(pool.map(work, [started + seconds] * clients))
     return sum(counts) / (time.monotonic() - started)
 
 
@@ -90,7 +87,7 @@ def words_per_second(port: int, model: str, clients: int, seconds: float) -> flo
         while time.monotonic() < end:
             connection = http.client.HTTPConnection("127.0.0.1", port)
             connection.request("POST", "/v1/chat/completions", data, HEADERS)
-            found = connection.getresponse().read().count(b'"w')
+            found = len(WORD.findall(connection.getresponse().read()))
             assert found == 2000, found
             count += found
             connection.close()
