@@ -12,12 +12,12 @@ from flask.helpers import get_debug_flag
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import is_running_from_reloader
 
-from flaskcompat import log as logging
 from flaskcompat.blueprints import add_request_id, begin_request, end_request
 from flaskcompat.blueprints.replies import error_response
 from flaskcompat.cli import announce, serve_command
 from flaskcompat.config import read_environment, set_defaults
 from flaskcompat.extension import FlaskCompat
+from flaskcompat.log import configure
 
 DEMOS = Path(__file__).parent / "demos"
 
@@ -35,7 +35,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     read_environment(app)
     app.config.update(config or {})
     set_defaults(app)
-    logging.configure(app.config["FLASKCOMPAT_LOG_LEVEL"])
+    configure(app.config["FLASKCOMPAT_LOG_LEVEL"])
     # A redirect would repeat the Host header; doubled slashes are answered as they are.
     app.url_map.merge_slashes = False
     FlaskCompat(app, pipelines=app.config["FLASKCOMPAT_PIPELINES_DIR"] or _default_folder())

@@ -15,7 +15,6 @@ logging.addLevelName(TRACE, "TRACE")
 request_id: ContextVar[str] = ContextVar("flaskcompat_request_id", default="-")
 
 _logger = logging.getLogger("flaskcompat")
-_logger.addHandler(logging.NullHandler())
 
 
 class _RequestIdFilter(logging.Filter):

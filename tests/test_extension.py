@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +91,19 @@ def test_host_s_limits_stay_its_own() -> None:
     client = app.test_client()
     assert client.post("/own", data=b"x" * 100).status_code == 413
     assert post(app, "/v1/chat/completions", chat_body(text="x" * 100)).status_code == 200
+
+
+def test_failures_are_heard_in_a_host_that_sets_up_no_logging(tmp_path: Path) -> None:
+    code = """
+from flask import Flask
+from flaskcompat import BasePipelineWrapper, FlaskCompat
+class Broken(BasePipelineWrapper):
+    def run_chat_completion(self, model, messages, body):
+        raise ValueError("heard")
+app = Flask("host")
+FlaskCompat(app).registry.add("m", Broken)
+body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+assert app.test_client().post("/v1/chat/completions", json=body).status_code == 500
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "ValueError: heard" in done.stderr

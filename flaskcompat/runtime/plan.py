@@ -63,6 +63,10 @@ class Plan:
 def make_plan(
     target: Any, arguments: dict[str, Any], components: StreamingComponents, include: set[str] | None
 ) -> Plan:
+    """A plan to run *target*, a pipeline or an agent.
+
+    :raises ValueError: if it is neither, or no component of it can stream.
+    """
     from haystack.components.agents import Agent
 
     if isinstance(target, PipelineBase):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from flask import Blueprint, Flask, jsonify
+from flask import Blueprint, Flask, g, jsonify, request
 
 from flaskcompat import FlaskCompat
 
@@ -187,10 +187,9 @@ def test_host_s_wildcard_below_our_prefix_wins() -> None:
     assert set(app.test_client().get("/v1/shop").json) == {"error"}
 
 
-def test_host_s_hooks_run_for_our_routes_and_reach_the_wrapper() -> None:
-    from flask import g, request
-
-    app = make_app(m=returning(lambda: f"{g.user} at {request.path}"))
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_host_s_hooks_run_for_our_routes_and_reach_the_wrapper(asynchronous: bool) -> None:
+    app = make_app(m=returning(lambda: f"{g.user} at {request.path}", asynchronous=asynchronous))
 
     @app.before_request
     def login() -> None:
