@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,12 @@ def _flag(text: str) -> bool:
     if text.strip().lower() in ("0", "false", "no", "off", ""):
         return False
     raise ValueError("is neither true nor false")
+
+
+def _level(text: str) -> str:
+    if text.strip().upper() not in logging.getLevelNamesMapping():
+        raise ValueError("is no level of the log")
+    return text.strip().upper()
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ SETTINGS = (
     Setting("FLASKCOMPAT_MAX_BODY_BYTES", 10_000_000, int, "largest JSON body, in bytes"),
     Setting("FLASKCOMPAT_MAX_UPLOAD_BYTES", 128 * 1024 * 1024, int, "largest upload, in bytes"),
     Setting("FLASKCOMPAT_TRACEBACKS", False, _flag, "tell clients the type and text of a wrapper's exception"),
-    Setting("FLASKCOMPAT_LOG_LEVEL", "INFO", str, "level of the log on stderr: TRACE, DEBUG, INFO, WARNING, ERROR"),
+    Setting("FLASKCOMPAT_LOG_LEVEL", "INFO", _level, "level of the log on stderr: TRACE, DEBUG, INFO, WARNING, ERROR"),
 )
 
 

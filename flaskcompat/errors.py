@@ -61,8 +61,9 @@ class APIError(FlaskCompatError):
 
     :param message: one sentence for the client.
     :param param: path of the request field at fault, such as ``messages[0].role``.
-    :param status: HTTP status, if another than the class's own.
+    :param status: HTTP status from 400 to 599, if another than the class's own.
     :param headers: further response headers.
+    :raises ValueError: for a status that is none of an error.
     """
 
     status = 500
@@ -84,6 +85,8 @@ class APIError(FlaskCompatError):
         self.param = param
         self.code = code or self.code
         self.status = status or self.status
+        if not 400 <= self.status <= 599:
+            raise ValueError(f"{self.status} is no status of an error")
         self.type = type or self.type
         self.headers = dict(headers or {})
         super().__init__(self.message)

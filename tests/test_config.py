@@ -19,6 +19,7 @@ from flaskcompat.config import SETTINGS, read_environment, set_defaults
         ("FLASKCOMPAT_KEEP_ALIVE", "0.5", 0.5),
         ("FLASKCOMPAT_MAX_BODY_BYTES", "100", 100),
         ("FLASKCOMPAT_PIPELINES_DIR", "here", "here"),
+        ("FLASKCOMPAT_LOG_LEVEL", " trace", "TRACE"),
     ],
 )
 def test_environment(name: str, text: str, value: Any) -> None:
@@ -27,7 +28,10 @@ def test_environment(name: str, text: str, value: Any) -> None:
     assert app.config[name] == value
 
 
-@pytest.mark.parametrize("name", ["FLASKCOMPAT_STRICT", "FLASKCOMPAT_KEEP_ALIVE", "FLASKCOMPAT_MAX_UPLOAD_BYTES"])
+@pytest.mark.parametrize(
+    "name",
+    ["FLASKCOMPAT_STRICT", "FLASKCOMPAT_KEEP_ALIVE", "FLASKCOMPAT_MAX_UPLOAD_BYTES", "FLASKCOMPAT_LOG_LEVEL"],
+)
 def test_value_that_cannot_be_read_names_its_setting(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}='maybe'"):
         read_environment(Flask("x"), {name: "maybe"})

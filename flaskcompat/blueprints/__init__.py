@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, current_app, g, request
+from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import default_exceptions
 
 from flaskcompat.blueprints import chat_completions, files, models, responses
@@ -11,6 +11,8 @@ from flaskcompat.blueprints.replies import error_response
 from flaskcompat.blueprints.requests import request_id_of
 from flaskcompat.log import request_id
 from flaskcompat.runtime.registry import Registry
+
+_TOKEN = "flaskcompat.request_id_token"
 
 
 def make_blueprint(registry: Registry, name: str = "flaskcompat") -> Blueprint:
@@ -41,16 +43,18 @@ def make_blueprint(registry: Registry, name: str = "flaskcompat") -> Blueprint:
 
 def begin_request() -> None:
     """Give the current request its id, once."""
-    if "flaskcompat_request_id" not in g:
-        g.flaskcompat_request_id = request_id.set(request_id_of(request))
+    # Kept with the request: `g` may be shared with another request, made inside of this one.
+    if _TOKEN not in request.environ:
+        request.environ[_TOKEN] = request_id.set(request_id_of(request))
 
 
 def add_request_id(response: Response) -> Response:
+    begin_request()  # a host's own hook may have answered before ours ran
     response.headers["x-request-id"] = request_id.get()
     return response
 
 
 def end_request(_: BaseException | None) -> None:
     """Take the id off the thread, which serves others next."""
-    if (token := g.pop("flaskcompat_request_id", None)) is not None:
+    if (token := request.environ.pop(_TOKEN, None)) is not None:
         request_id.reset(token)

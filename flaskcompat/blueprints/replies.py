@@ -134,6 +134,10 @@ class EventStream:
         self._over = True
         self._run.close()
 
+    def __del__(self) -> None:
+        # A host's hook that raises or puts another response in place of this one leaves it to nobody to close.
+        self.close()
+
     def _next_batch(self) -> list[Any] | None:
         """What comes next; None when a keep-alive comment is due. An empty batch ends the stream."""
         idle_since = monotonic()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Iterable, Iterator
+from types import FrameType
+
 
 class Abandoned(BaseException):
     """The reader has left: what makes the answer shall end.
@@ -17,16 +21,27 @@ def close_upstreams(abandoned: BaseException) -> None:
     The client library's stream objects sit in reference cycles, so that tokens would keep coming, and being paid
     for, until the garbage collector runs. They are found in the frames that the exception passed through.
     """
-    error: BaseException | None = abandoned
+    _close_streams(_frames_of(abandoned))
+
+
+def close_callers_upstreams() -> None:
+    """The same for the frames that led to the caller: for a thread whose exception nobody waits for."""
+    _close_streams(frame for frame, _ in traceback.walk_stack(None))
+
+
+def _frames_of(error: BaseException | None) -> Iterator[FrameType]:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        traceback = error.__traceback__
-        while traceback is not None:
-            for value in list(traceback.tb_frame.f_locals.values()):
-                kind = type(value)
-                if id(value) not in seen and kind.__name__ == "Stream" and kind.__module__.startswith("openai"):
-                    seen.add(id(value))
-                    value.close()
-            traceback = traceback.tb_next
+        yield from (frame for frame, _ in traceback.walk_tb(error.__traceback__))
         error = error.__cause__ or error.__context__
+
+
+def _close_streams(frames: Iterable[FrameType]) -> None:
+    seen: set[int] = set()
+    for frame in frames:
+        for value in list(frame.f_locals.values()):
+            kind = type(value)
+            if id(value) not in seen and kind.__name__ == "Stream" and kind.__module__.startswith("openai"):
+                seen.add(id(value))
+                value.close()

@@ -37,8 +37,10 @@ class Job:
             pass
 
     def _cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        task, self._task = self._task, None
+        if task is not None:  # once: a second one would interrupt the cleaning up
+            # After the task's first step, or what it was given would never be awaited.
+            self._loop.call_soon(task.cancel)
 
 
 class AsyncBridge:

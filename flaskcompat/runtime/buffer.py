@@ -113,6 +113,7 @@ class Buffer:
                 item = pop()
                 if type(item) is _End:
                     self.ended, self.error = True, item.error
+                    self.abandoned = self._full = True  # nobody reads what a straggler still has to say
                     break
                 add(item)
         except IndexError:
@@ -147,10 +148,16 @@ class Buffer:
             pass
         try:
             while True:
-                loop, event = self._waiting_tasks.popleft()
-                loop.call_soon_threadsafe(event.set)
-        except (IndexError, RuntimeError):  # none left, or their loop is closed
+                _set(*self._waiting_tasks.popleft())
+        except IndexError:
             pass
+
+
+def _set(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    try:
+        loop.call_soon_threadsafe(event.set)
+    except RuntimeError:  # the loop is closed, nobody waits
+        pass
 
 
 class LoopBuffer(Buffer):
@@ -158,12 +165,12 @@ class LoopBuffer(Buffer):
 
     def __init__(self, room: int = ROOM) -> None:
         super().__init__(room)
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._ready = asyncio.Event()
 
     def _rouse(self) -> None:
         self._asleep = False
-        self._loop.call_soon_threadsafe(self._ready.set)
+        self.loop.call_soon_threadsafe(self._ready.set)
 
     async def take_async(self) -> list[Any]:
         """As :meth:`take`, waiting without holding a thread."""

@@ -74,7 +74,7 @@ class Run:
             self._feed(make())
         except Abandoned as abandoned:
             close_upstreams(abandoned)
-            self._buffer.finish()
+            self._buffer.finish(None if self._buffer.abandoned else abandoned)
         except BaseException as error:
             self._buffer.finish(error)
 
@@ -116,8 +116,8 @@ class Run:
                 for item in result if isinstance(result, list | tuple) else (result,):
                     await buffer.put_async(item)
             buffer.finish()
-        except Abandoned:
-            buffer.finish()
+        except Abandoned as abandoned:
+            buffer.finish(None if buffer.abandoned else abandoned)
         except BaseException as error:
             # Cancelled by the reader who left: nobody is to be told. Everything else is handed over as data.
             buffer.finish(None if buffer.abandoned and isinstance(error, asyncio.CancelledError) else error)
@@ -175,18 +175,23 @@ def invoke(
         run = Run(label)
         run.start_thread(call)
         return run
+    return _called_here(call, label)
+
+
+def _called_here(call: Callable[[], Any], label: str) -> Run | Ready:
+    """Call where the request is: nothing needs to be sent before the answer is whole."""
     context = copy_context()
     result = context.run(call)
     if isinstance(result, list | tuple):
         return Ready(label, list(result))
-    if not is_many(result) and not _is_async(result):
-        check_whole(result)
-        return Ready(label, [result])
     run = Run(label)
     if _is_async(result):
         run.start_task(result, context)
-    else:
+    elif is_many(result):
         run.start_thread(lambda: result, context)
+    else:
+        check_whole(result)
+        return Ready(label, [result])
     return run
 
 

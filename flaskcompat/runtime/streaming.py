@@ -13,7 +13,7 @@ import haystack
 from haystack.dataclasses import StreamingChunk
 
 from flaskcompat.log import log
-from flaskcompat.runtime.abandon import Abandoned, close_upstreams
+from flaskcompat.runtime.abandon import Abandoned, close_callers_upstreams, close_upstreams
 from flaskcompat.runtime.buffer import Buffer, LoopBuffer
 from flaskcompat.runtime.forwarding import Forwarder, forward_async
 from flaskcompat.runtime.hooks import (
@@ -197,7 +197,7 @@ class _Producer:
             buffer.finish()
         except Abandoned as abandoned:
             close_upstreams(abandoned)
-            buffer.finish()
+            buffer.finish(None if buffer.abandoned else abandoned)
         except BaseException as error:
             buffer.finish(error)
 
@@ -249,22 +249,22 @@ class AsyncPipelineStream(AsyncGenerator[StreamItem, None]):
 
     async def aclose(self) -> None:
         """Cancel the run and wait for it to end; a shielded one goes on."""
+        self._closed = True
         self._batch = iter(())
-        if self._cancel() and self._task is not None:
+        if self._buffer is None or self._task is None:
+            return
+        self._buffer.abandon()
+        if not self._task.done():
+            self._task.cancel()
             await asyncio.wait([self._task])
 
-    def _cancel(self) -> bool:
-        """Cancel the run; whether there was one to cancel."""
-        self._closed = True
-        if self._buffer is None or self._task is None or self._task.done():
-            return False
-        self._buffer.abandon()
-        self._task.cancel()
-        return True
-
     def __del__(self) -> None:
+        if self._buffer is None or self._task is None or self._task.done():
+            return
         try:
-            self._cancel()
+            # Whoever drops it last may be another thread.
+            self._buffer.loop.call_soon_threadsafe(self._task.cancel)
+            self._buffer.abandon()
         except RuntimeError:  # its loop is closed, and the task with it
             pass
 
@@ -291,19 +291,24 @@ class _AsyncProducer:
         put_async, put, hooks = buffer.put_async, buffer.put, self._hooks
 
         async def callback(chunk: StreamingChunk) -> None:
-            if self._shield and buffer.abandoned:
-                return
-            if hooks.listening:
-                for item in hooks.before(chunk):
-                    await put_async(item)
-            await put_async(chunk)
+            try:
+                if hooks.listening:
+                    for item in hooks.before(chunk):
+                        await put_async(item)
+                await put_async(chunk)
+            except Abandoned:
+                if not self._shield:
+                    raise
 
         def callback_in_thread(chunk: StreamingChunk) -> None:
-            if self._shield and buffer.abandoned:
-                return
-            for item in hooks.before(chunk):
-                put(item)
-            put(chunk)
+            try:
+                for item in hooks.before(chunk):
+                    put(item)
+                put(chunk)
+            except Abandoned:
+                if not self._shield:
+                    close_callers_upstreams()
+                    raise
 
         stop = forward_async(self._events, buffer)
         try:
@@ -321,8 +326,8 @@ class _AsyncProducer:
         try:
             await self.feed(buffer)
             buffer.finish()
-        except Abandoned:
-            buffer.finish()
+        except Abandoned as abandoned:
+            buffer.finish(None if buffer.abandoned else abandoned)
         except asyncio.CancelledError as error:
             buffer.finish(error)
             raise

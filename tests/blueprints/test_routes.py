@@ -8,8 +8,9 @@ import pytest
 from flask import Blueprint, Flask, g, jsonify, request
 
 from flaskcompat import FlaskCompat
+from flaskcompat.log import request_id
 
-from ..support import chat_body, make_app, post, response_body, returning
+from ..support import chat_body, make_app, post, response_body, returning, scripted
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +199,40 @@ def test_host_s_hooks_run_for_our_routes_and_reach_the_wrapper(asynchronous: boo
     for stream in (False, True):
         response = post(app, "/v1/chat/completions", chat_body(stream=stream), headers={"x-user": "ann"})
         assert "ann at /v1/chat/completions" in response.text
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_request_inside_a_request(asynchronous: bool) -> None:
+    app = make_app(inner=returning("inner"))
+
+    def ask() -> str:
+        with app.test_request_context("/"):
+            pass
+        answer = app.test_client().get("/v1/models", headers={"x-request-id": "second"})
+        return f"{answer.headers['x-request-id']} in {request_id.get()}"
+
+    app.extensions["flaskcompat"].add("outer", returning(ask))
+    response = post(app, "/v1/chat/completions", chat_body("outer"), headers={"x-request-id": "first"})
+    assert response.json["choices"][0]["message"]["content"] == "second in first"
+    assert response.headers["x-request-id"] == "first" and request_id.get() == "-"
+
+
+def test_answer_of_a_host_s_hook_has_a_fresh_id() -> None:
+    app = make_app(m=returning("ok"))
+    app.before_request(lambda: ("no", 401))
+    ids = {app.test_client().get("/v1/models").headers["x-request-id"] for _ in range(3)}
+    assert len(ids) == 3 and all(i.startswith("req_") for i in ids) and request_id.get() == "-"
+
+
+@pytest.mark.parametrize("mode", ["generator", "async generator"])
+def test_run_ends_though_a_host_s_hook_drops_its_response(mode: str) -> None:
+    app = make_app(m=scripted(["x"] * 10_000, mode))
+
+    @app.after_request
+    def replace(response: Any) -> Any:
+        return app.response_class("the host's own")
+
+    assert post(app, "/v1/chat/completions", chat_body(stream=True)).text == "the host's own"
 
 
 def test_two_applications_share_nothing() -> None:

@@ -62,7 +62,8 @@ COMMANDS = {
     "flask run": ["flask", "--app", "flaskcompat", "run", "--port", "{port}"],
     "flask serve": ["flask", "--app", "flaskcompat", "serve", "--port", "{port}", "--threads", "8"],
     "flaskcompat serve": ["flaskcompat", "serve", "--port", "{port}"],
-    "waitress-serve": ["waitress-serve", "--listen", "127.0.0.1:{port}", "--call", "flaskcompat:create_app"],
+    "waitress-serve": ["waitress-serve", "--host", "127.0.0.1", "--port", "{port}", "--threads", "72"]
+    + ["--channel-request-lookahead", "1", "--call", "flaskcompat:create_app"],
     "gunicorn": ["gunicorn", "-k", "gthread", "--threads", "8", "-b", "127.0.0.1:{port}", "flaskcompat:create_app()"],
     "gunicorn --preload": ["gunicorn", "--preload", "-k", "gthread", "--threads", "8", "-b", "127.0.0.1:{port}"]
     + ["flaskcompat:create_app()"],

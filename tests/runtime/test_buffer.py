@@ -123,6 +123,24 @@ def test_leaving_reader_frees_a_writer_that_waits() -> None:
         buffer.put(2)
 
 
+def test_straggler_is_let_go_when_the_end_was_read() -> None:
+    buffer, seen = Buffer(3), []
+
+    def write() -> None:
+        try:
+            for i in range(9):
+                buffer.put(i)
+        except Abandoned as error:
+            seen.append(error)
+
+    buffer.finish(ValueError())
+    thread = in_thread(write)
+    assert eventually(lambda: buffer._full)
+    buffer.take(0)
+    thread.join(10)
+    assert len(seen) == 1 and buffer.ended
+
+
 def test_leaving_wakes_the_reader_itself() -> None:
     buffer, taken = Buffer(), []
     thread = in_thread(lambda: taken.append(buffer.take(None)))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -144,6 +145,40 @@ def test_closing_cancels_what_is_asynchronous_at_once(stream: bool) -> None:
     run.close()
     assert wrapper.closed.wait(20)
     run.close()
+
+
+def test_closing_twice_lets_the_cleaning_up_end() -> None:
+    cleaned = threading.Event()
+
+    class Wrapper(BasePipelineWrapper):
+        async def run_chat_completion_async(self, model: str, messages: Any, body: Any) -> AsyncIterator[str]:
+            try:
+                yield "a"
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0.05)
+                cleaned.set()
+
+    run = start(Wrapper(), True)
+    assert run.take(20) == ["a"]
+    run.close()
+    run.close()
+    assert cleaned.wait(20)
+
+
+@pytest.mark.parametrize("mode", ["coroutine list", "async generator", "async generator function"])
+def test_closing_at_once_leaves_nothing_unawaited(mode: str) -> None:
+    for _ in range(50):
+        start(scripted(["a"], mode), True).close()
+    assert eventually(lambda: bridge.active == 0)
+    gc.collect()
+
+
+def test_leaving_that_nobody_asked_for_is_a_failure() -> None:
+    run = start(scripted(["a", Raise(Abandoned())]), True)
+    assert read(run) == ["a"] and isinstance(run.error, Abandoned)
+    run = start(scripted(["a", Raise(Abandoned())], "async generator"), True)
+    assert read(run) == ["a"] and isinstance(run.error, Abandoned)
 
 
 def test_closing_that_fails_is_logged_alone(caplog: pytest.LogCaptureFixture) -> None:

@@ -566,6 +566,85 @@ def test_shielded_run_goes_on_after_its_stream_is_closed(fails: bool, caplog: An
     assert ("a shielded pipeline run failed" in caplog.text) is fails
 
 
+@pytest.mark.parametrize("kind", [Generator, SyncGenerator])
+def test_shielded_run_goes_on_though_its_reader_was_far_behind(kind: Any) -> None:
+    async def main() -> None:
+        script = Script(*map(str, range(1000)))
+        stream = async_streaming_generator(
+            pipeline(script, kind, asynchronous=True),
+            pipeline_run_args=ARGS,
+            shield_pipeline_task=True,
+            allow_sync_streaming_callbacks=True,
+        )
+        await stream.__anext__()
+        async with asyncio.timeout(20):
+            while script.sent < 256:
+                await asyncio.sleep(0)
+            await stream.aclose()
+            while script.sent < 1000 or len(asyncio.all_tasks()) > 1:
+                await asyncio.sleep(0.001)
+
+    asyncio.run(main())
+
+
+def test_failure_of_one_component_frees_the_thread_of_another() -> None:
+    @component
+    class Failing:
+        @component.output_types(text=str)
+        def run(self, messages: list[ChatMessage]) -> dict[str, Any]:
+            return {"text": ""}
+
+        @component.output_types(text=str)
+        async def run_async(self, messages: list[ChatMessage]) -> dict[str, Any]:
+            while script.sent < 200:
+                await asyncio.sleep(0)
+            raise ValueError("boom")
+
+    ended = threading.Event()
+
+    class Watched(Script):
+        def __iter__(self) -> Iterator[StreamingChunk]:
+            try:
+                yield from super().__iter__()
+            finally:
+                ended.set()
+
+    script = Watched(*map(str, range(2000)))
+    made = pipeline(script, SyncGenerator, asynchronous=True)
+    made.add_component("failing", Failing())
+    args = {**ARGS, "failing": {"messages": USER}}
+    with pytest.raises(Exception, match="boom"):
+        collect(made, True, pipeline_run_args=args, allow_sync_streaming_callbacks=True)
+    assert ended.wait(20)
+
+
+def test_model_stream_of_a_thread_is_closed_when_its_reader_leaves() -> None:
+    closed = threading.Event()
+    Stream = type("Stream", (), {"__module__": "openai._streaming", "close": lambda self: closed.set()})
+
+    upstream, script = Stream(), Script(*map(str, range(1000)))
+
+    @component
+    class Holding:
+        @component.output_types(replies=list[ChatMessage])
+        def run(self, messages: list[ChatMessage], streaming_callback: Any = None) -> dict[str, Any]:
+            held = upstream
+            for chunk in script:
+                streaming_callback(chunk)
+            return {"replies": [held]}
+
+    async def main() -> None:
+        made = AsyncPipeline()
+        made.add_component("llm", Holding())
+        stream = async_streaming_generator(made, pipeline_run_args=ARGS, allow_sync_streaming_callbacks=True)
+        await stream.__anext__()
+        await stream.aclose()
+        await asyncio.to_thread(closed.wait, 20)
+
+    asyncio.run(main())
+    assert closed.is_set()
+
+
 def test_shielded_run_that_is_read_to_its_end_streams_as_any_other() -> None:
     made = pipeline(Script("a", "b"), asynchronous=True)
     assert texts(collect(made, True, pipeline_run_args=ARGS, shield_pipeline_task=True)) == ["a", "b"]
