@@ -583,6 +583,7 @@ def test_shielded_run_goes_on_though_its_reader_was_far_behind(kind: Any) -> Non
             await stream.aclose()
             while script.sent < 1000 or len(asyncio.all_tasks()) > 1:
                 await asyncio.sleep(0.001)
+        assert script.sent == 1000
 
     asyncio.run(main())
 
