@@ -15,6 +15,8 @@ import httpx
 from flask import Flask
 
 from flaskcompat import BasePipelineWrapper, FlaskCompat
+from flaskcompat.protocol.deltas import Delta
+from flaskcompat.protocol.machine import Machine
 from flaskcompat.server import make_server
 
 TIMEOUT = 20.0
@@ -131,6 +133,17 @@ def make_app(**wrappers: BasePipelineWrapper) -> Flask:
     for name, wrapper in wrappers.items():
         registry.add(name, wrapper)
     return app
+
+
+# -- machines ----------------------------------------------------------------------------------------------
+
+
+def run_events(machine: Machine, items: list[Delta]) -> list[dict[str, Any]]:
+    """All events of a run that gives *items* and ends well."""
+    events = machine.start()
+    for item in items:
+        events += machine.feed(item)
+    return events + machine.end()
 
 
 # -- servers and streams -----------------------------------------------------------------------------------

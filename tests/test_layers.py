@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +55,23 @@ def test_module_imports_its_own_layer_or_a_lower_one(path: Path) -> None:
 def test_protocol_does_no_io_and_starts_no_thread(path: Path) -> None:
     banned = {"threading", "asyncio", "socket", "queue", "pathlib", "os", "concurrent", "subprocess"}
     assert not banned & {name.split(".")[0] for name in imports(path)}
+
+
+def test_nothing_that_only_unix_has_is_needed_at_import() -> None:
+    code = """
+import asyncio, os, select, signal, sys
+import flask.cli, haystack.components.agents, marshmallow, waitress
+for holder, name in ((os, "fork"), (os, "register_at_fork"), (select, "poll"), (signal, "SIGKILL"), (signal, "SIGHUP")):
+    if hasattr(holder, name):
+        delattr(holder, name)
+for name in ("fcntl", "grp", "pwd", "resource", "termios"):
+    sys.modules[name] = None
+import flaskcompat.__main__
+app = flaskcompat.create_app()
+assert flaskcompat.server.options(app, 8)["asyncore_use_poll"] is False
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_module_has_a_layer_and_a_docstring() -> None:

@@ -116,7 +116,5 @@ def _dispatch(routes: Map, path: str) -> ResponseReturnValue:
         raise MethodNotAllowed(allowed) from None
     except HTTPNotFound:
         raise NotFound from None
-    if endpoint.endswith(".files.upload_file"):
-        request.max_content_length = current_app.config["FLASKCOMPAT_MAX_UPLOAD_BYTES"]
     view: Callable[..., ResponseReturnValue] = current_app.ensure_sync(current_app.view_functions[endpoint])
     return view(**values)

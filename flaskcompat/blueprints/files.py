@@ -38,12 +38,9 @@ _schema = FileObject()
 def make_blueprint(registry: Registry) -> Blueprint:
     blueprint = Blueprint("files", __name__)
 
-    @blueprint.before_request
-    def raise_limit() -> None:
-        request.max_content_length = current_app.config["FLASKCOMPAT_MAX_UPLOAD_BYTES"]
-
     @blueprint.post("/v1/files", provide_automatic_options=False)
     def upload_file() -> Response:
+        request.max_content_length = current_app.config["FLASKCOMPAT_MAX_UPLOAD_BYTES"]
         keeper = next((model for model in registry if implements(model.wrapper, "run_file_upload")), None)
         with ExitStack() as opened:
             form, files = _parse(_spooled(opened) if keeper else _counted)

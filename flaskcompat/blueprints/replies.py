@@ -166,7 +166,7 @@ class EventStream:
                 elif text:
                     add(text_frame(text))
         except Exception as error:
-            if self._first is None and not frames:
+            if not frames:
                 raise
             # What came before the failure has been made into frames, and is not lost.
             frames += self._failed(error)

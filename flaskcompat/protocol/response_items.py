@@ -160,7 +160,7 @@ class FunctionCall(Item):
         """Nothing can follow a JSON object that is closed."""
         try:
             return isinstance(json.loads(self._arguments.getvalue()), dict)
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
 
     def _as_item(self, status: str) -> dict[str, Any]:

@@ -75,6 +75,6 @@ def _arguments(arguments: Any) -> dict[str, Any]:
     if isinstance(arguments, str) and arguments:
         try:
             arguments = json.loads(arguments)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
     return dict(arguments) if isinstance(arguments, Mapping) else {}

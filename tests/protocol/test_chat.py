@@ -23,17 +23,11 @@ from flaskcompat.protocol.deltas import (
 from flaskcompat.protocol.usage import Usage
 
 from ..support import counting_ids
+from ..support import run_events as run
 
 
 def machine(**kwargs: Any) -> ChatCompletionMachine:
     return ChatCompletionMachine(**{"model": "m", "ids": counting_ids(), "clock": lambda: 7.9, **kwargs})
-
-
-def run(made: ChatCompletionMachine, items: list[Delta]) -> list[dict[str, Any]]:
-    events = made.start()
-    for item in items:
-        events += made.feed(item)
-    return events + made.end()
 
 
 def told(events: list[dict[str, Any]]) -> list[Any]:

@@ -24,19 +24,13 @@ from flaskcompat.protocol.responses import ResponseMachine
 from flaskcompat.protocol.usage import Usage
 
 from ..support import counting_ids
+from ..support import run_events as run
 
 sdk_event: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
 
 def machine(**kwargs: Any) -> ResponseMachine:
     return ResponseMachine(**{"model": "m", "ids": counting_ids(), "clock": lambda: 7.9, **kwargs})
-
-
-def run(made: ResponseMachine, items: list[Delta]) -> list[dict[str, Any]]:
-    events = made.start()
-    for item in items:
-        events += made.feed(item)
-    return events + made.end()
 
 
 def types(events: list[dict[str, Any]]) -> list[str]:
@@ -237,6 +231,12 @@ def test_what_comes_between_the_pieces_of_a_call_waits_for_its_end() -> None:
     assert [item["type"] for item in output] == ["function_call", "message", "function_call", "reasoning", "message"]
     assert [item["arguments"] for item in output if "arguments" in item] == ['{"x":1}', "{}"]
     assert types(events)[4] == "flaskcompat:status", "an event does not wait"
+
+
+def test_arguments_nested_beyond_all_measure_are_passed_on() -> None:
+    made = machine(tools={"f"})
+    run(made, [ToolCallPart(0, "a", "f", "[" * 100_000), Text("x"), Finish("stop")])
+    assert [item["type"] for item in made.result()["output"]] == ["function_call", "message"]
 
 
 def test_call_that_never_is_complete_ends_with_its_step() -> None:

@@ -267,6 +267,24 @@ def test_context_is_a_copy_that_lasts_over_the_run() -> None:
         variable.reset(token)
 
 
+def test_one_task_owns_an_async_generator_to_its_end() -> None:
+    tasks = []
+
+    class Wrapper(BasePipelineWrapper):
+        async def run_chat_completion_async(self, model: str, messages: Any, body: Any) -> AsyncIterator[str]:
+            async with asyncio.timeout(20):  # refuses to be left in another task than it was entered in
+                try:
+                    for text in "abc":
+                        tasks.append(asyncio.current_task())
+                        await asyncio.sleep(0)
+                        yield text
+                finally:
+                    tasks.append(asyncio.current_task())
+
+    assert read(start(Wrapper(), True)) == ["a", "b", "c"]
+    assert len(tasks) == 4 and len(set(tasks)) == 1
+
+
 def test_blocking_on_the_loop_s_thread_is_refused() -> None:
     class Wrapper(BasePipelineWrapper):
         async def run_chat_completion_async(self, model: str, messages: Any, body: Any) -> str:

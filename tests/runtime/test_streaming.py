@@ -340,6 +340,18 @@ def test_tool_callbacks(asynchronous: bool) -> None:
 
 
 @in_both
+def test_odd_arguments_do_not_end_the_stream(asynchronous: bool) -> None:
+    seen: list[Any] = []
+    odd = [
+        StreamingChunk("", index=0, tool_calls=[ToolCallDelta(n, "f", arguments, id=str(n))])
+        for n, arguments in enumerate(["[" * 100_000, "{", "3", None])
+    ]
+    made = pipeline(Script(*odd), asynchronous=asynchronous)
+    collect(made, asynchronous, pipeline_run_args=ARGS, on_tool_call_start=lambda *args: seen.append(args))
+    assert seen == [("f", {}, str(n)) for n in range(4)]
+
+
+@in_both
 def test_tool_that_fails_is_told_to_the_callback(asynchronous: bool) -> None:
     seen: list[Any] = []
     collect(agent(fail), asynchronous, pipeline_run_args={"messages": USER}, on_tool_call_end=lambda *a: seen.append(a))

@@ -1,0 +1,65 @@
+"""The body of a stream, over a run whose batches the test decides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flaskcompat.blueprints.replies import EventStream
+from flaskcompat.config import set_defaults
+from flaskcompat.protocol.chat import ChatCompletionMachine
+from flaskcompat.protocol.machine import Machine
+from flaskcompat.protocol.responses import ResponseMachine
+
+from ..support import frames
+
+
+class Batches:
+    """A run that gives these batches, one at each take."""
+
+    label = "m.run"
+    error: BaseException | None = None
+
+    def __init__(self, *batches: list[Any]) -> None:
+        self._batches = list(batches)
+        self.closed = 0
+
+    @property
+    def ended(self) -> bool:
+        return not self._batches
+
+    def take(self, timeout: float | None) -> list[Any]:
+        return self._batches.pop(0)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def stream(machine: Machine, run: Any) -> EventStream:
+    app = Flask("x")
+    set_defaults(app)
+    with app.app_context():
+        body = EventStream(machine, run, lambda: False, 15.0)
+        body.begin()
+    return body
+
+
+@pytest.mark.parametrize("make", [ChatCompletionMachine, ResponseMachine])
+def test_what_waits_together_goes_out_in_one_write_of_whole_events(make: Any) -> None:
+    words = [f"w{n} " for n in range(100)]
+    run = Batches(["first "], words, ["last"])
+    first, burst, last = list(stream(make(model="m"), run))
+    assert b"first " in first and b"w0 " not in first
+    assert len(frames(burst.decode())) == 100 and burst.endswith(b"\n\n")
+    assert b"last" in last and last.endswith(b"data: [DONE]\n\n")
+
+
+def test_closing_ends_the_run_whenever_it_comes() -> None:
+    run = Batches(["a"], ["b"])
+    body = stream(ChatCompletionMachine(model="m"), run)
+    body.close()
+    assert run.closed == 1
+    next(body)
+    assert list(body) == []
