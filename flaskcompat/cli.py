@@ -12,6 +12,7 @@ from flask.cli import ScriptInfo
 from flaskcompat._version import __version__
 from flaskcompat.extension import EXTENSION
 from flaskcompat.runtime.registry import Registry
+from flaskcompat.runtime.state import State
 from flaskcompat.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_THREADS, serve
 
 _QUESTION = "What can you do?"
@@ -19,7 +20,8 @@ _QUESTION = "What can you do?"
 
 def start_screen(app: Flask, host: str, port: int) -> str:
     """What is served and where, and a line to try it with."""
-    registry: Registry = app.extensions[EXTENSION]
+    state: State = app.extensions[EXTENSION]
+    registry = state.registry
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{port}"
     names = [*(model.name for model in registry), *registry.failed]
@@ -60,7 +62,7 @@ def _example(registry: Registry, url: str) -> str | None:
     default=DEFAULT_THREADS,
     show_default=True,
     type=click.IntRange(1),
-    help="Answers made at the same time; a few more threads are kept for short requests.",
+    help="Whole answers made at the same time; streams need none here. A few more are kept for short requests.",
 )
 @click.pass_context
 def serve_command(context: click.Context, host: str, port: int, threads: int) -> None:

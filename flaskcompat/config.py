@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,20 @@ def _flag(text: str) -> bool:
     raise ValueError("is neither true nor false")
 
 
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError("is less than 0")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise ValueError("is no number of seconds")
+    return number
+
+
 def _level(text: str) -> str:
     if text.strip().upper() not in logging.getLevelNamesMapping():
         raise ValueError("is no level of the log")
@@ -30,12 +45,14 @@ class Setting:
     """One ``FLASKCOMPAT_`` key of a Flask config.
 
     :param read: makes a value of what the environment holds; raises ValueError.
+    :param secret: the value is never shown.
     """
 
     name: str
     default: Any
     read: Callable[[str], Any]
     about: str
+    secret: bool = False
 
 
 SETTINGS = (
@@ -46,9 +63,37 @@ SETTINGS = (
     Setting(
         "FLASKCOMPAT_SHOW_TOOL_CALLS", False, _flag, "show calls of tools that ran in a pipeline as items of responses"
     ),
-    Setting("FLASKCOMPAT_KEEP_ALIVE", 15.0, float, "seconds of silence after which a stream gets a comment; 0: never"),
-    Setting("FLASKCOMPAT_MAX_BODY_BYTES", 10_000_000, int, "largest JSON body, in bytes"),
-    Setting("FLASKCOMPAT_MAX_UPLOAD_BYTES", 128 * 1024 * 1024, int, "largest upload, in bytes"),
+    Setting(
+        "FLASKCOMPAT_API_KEYS",
+        None,
+        str,
+        "who may come in: `[name=]key [model ...]`, by commas or on lines of their own; unset: everybody",
+        secret=True,
+    ),
+    Setting("FLASKCOMPAT_API_KEYS_FILE", None, str, "a file with more of them, one on a line"),
+    Setting(
+        "FLASKCOMPAT_MAX_GENERATIONS",
+        None,
+        _count,
+        "answers made at the same time, 0: any number; unset: 1000 under `serve`, elsewhere the server's threads but 8",
+    ),
+    Setting(
+        "FLASKCOMPAT_REQUEST_TIMEOUT",
+        0.0,
+        _seconds,
+        "seconds that an answer may take, else 504 or an error event; 0: any",
+    ),
+    Setting("FLASKCOMPAT_CHUNK_TIMEOUT", 0.0, _seconds, "seconds that an answer may be silent, likewise; 0: any"),
+    Setting(
+        "FLASKCOMPAT_KEEP_ALIVE", 15.0, _seconds, "seconds of silence after which a stream gets a comment; 0: never"
+    ),
+    Setting(
+        "FLASKCOMPAT_STALL_TIMEOUT", 30.0, _seconds, "seconds that a client may leave a stream unread; 0: any number"
+    ),
+    Setting("FLASKCOMPAT_SHUTDOWN_GRACE", 10.0, _seconds, "seconds that a stop gives to answers still being made"),
+    Setting("FLASKCOMPAT_MAX_BODY_BYTES", 10_000_000, _count, "largest JSON body, in bytes, decoded"),
+    Setting("FLASKCOMPAT_MAX_UPLOAD_BYTES", 128 * 1024 * 1024, _count, "largest upload, in bytes, decoded"),
+    Setting("FLASKCOMPAT_AUDIT", False, _flag, "log one line of JSON for each call: who, which model, status, tokens"),
     Setting("FLASKCOMPAT_TRACEBACKS", False, _flag, "tell clients the type and text of a wrapper's exception"),
     Setting("FLASKCOMPAT_LOG_LEVEL", "INFO", _level, "level of the log on stderr: TRACE, DEBUG, INFO, WARNING, ERROR"),
 )
@@ -72,4 +117,5 @@ def read_environment(app: Flask, environ: Mapping[str, str] = os.environ) -> Non
         try:
             app.config[setting.name] = setting.read(text)
         except ValueError as error:
-            raise ValueError(f"{setting.name}={text!r}: {error}") from None
+            shown = "..." if setting.secret else repr(text)
+            raise ValueError(f"{setting.name}={shown}: {error}") from None

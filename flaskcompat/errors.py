@@ -8,8 +8,13 @@
      +-- PipelineLoadError               a wrapper could not be loaded
      +-- APIError                        500  server_error
           +-- PipelineError              500  pipeline_error
+          +-- PipelineTimeout            504  pipeline_timeout
+          +-- ShuttingDown               503  shutting_down
+          +-- ConcurrencyLimit           429  concurrency_limit (rate_limit_error)
+          +-- Unauthorized               401  invalid_api_key (authentication_error)
           +-- InvalidRequest             400  invalid_request_error
                +-- InvalidJSON                invalid_json
+               +-- InvalidEncoding            invalid_encoding
                +-- MissingParameter           missing_required_parameter
                +-- InvalidType                invalid_type
                +-- InvalidValue               invalid_value
@@ -30,12 +35,14 @@ from typing import Any
 
 #: Longest piece of a client's own text that an error message repeats, in characters.
 ECHO_LIMIT = 64
+#: The same for a line of the log.
+LOG_LIMIT = 200
 
 
-def shorten(text: object) -> str:
-    """*text* as printable characters, cut at :data:`ECHO_LIMIT`, safe to repeat in an answer."""
-    printable = "".join(c if c.isprintable() else "?" for c in str(text)[: ECHO_LIMIT + 1])
-    return printable if len(printable) <= ECHO_LIMIT else printable[:ECHO_LIMIT] + "…"
+def shorten(text: object, limit: int = ECHO_LIMIT) -> str:
+    """*text* as printable characters, cut at *limit*, safe to repeat in an answer or a log."""
+    printable = "".join(c if c.isprintable() else "?" for c in str(text)[: limit + 1])
+    return printable if len(printable) <= limit else printable[:limit] + "…"
 
 
 class FlaskCompatError(Exception):
@@ -91,6 +98,11 @@ class APIError(FlaskCompatError):
         self.headers = dict(headers or {})
         super().__init__(self.message)
 
+    def name_request(self, request_id: str) -> None:
+        """Add *request_id* to the fixed text of a 5xx, so that a client can quote what the log knows."""
+        if self.status >= 500 and self.message == type(self).message:
+            self.message = f"{self.message} Request id: {request_id}."
+
     def error(self) -> dict[str, Any]:
         """The error object: ``message``, ``type``, ``param`` and ``code``, always all four."""
         return {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
@@ -112,6 +124,41 @@ class PipelineError(APIError):
         self.headers.setdefault("x-should-retry", "false")
 
 
+class PipelineTimeout(APIError):
+    status = 504
+    code = "pipeline_timeout"
+    message = "The pipeline did not answer in time."
+
+
+class ShuttingDown(APIError):
+    status = 503
+    code = "shutting_down"
+    message = "The server is shutting down."
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Retry-After": "1"})
+
+
+class ConcurrencyLimit(APIError):
+    status = 429
+    type = "rate_limit_error"
+    code = "concurrency_limit"
+    message = "Too many answers are being made at the moment; try again."
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Retry-After": "1"})
+
+
+class Unauthorized(APIError):
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+    message = "A valid API key is needed: send it as 'Authorization: Bearer KEY'."
+
+    def __init__(self) -> None:
+        super().__init__(headers={"WWW-Authenticate": "Bearer"})
+
+
 class InvalidRequest(APIError):
     status = 400
     type = "invalid_request_error"
@@ -121,6 +168,11 @@ class InvalidRequest(APIError):
 class InvalidJSON(InvalidRequest):
     code = "invalid_json"
     message = "The request body is not a JSON object in UTF-8."
+
+
+class InvalidEncoding(InvalidRequest):
+    code = "invalid_encoding"
+    message = "The request body is not compressed as its Content-Encoding says."
 
 
 class MissingParameter(InvalidRequest):

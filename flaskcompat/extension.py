@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from flask import Flask, current_app
+from flask import Flask, Request, current_app
 
 from flaskcompat.blueprints import make_blueprint
 from flaskcompat.config import set_defaults
+from flaskcompat.runtime.keys import read_keys
 from flaskcompat.runtime.loader import load_folder
 from flaskcompat.runtime.registry import Registry
+from flaskcompat.runtime.state import State
 
 EXTENSION = "flaskcompat"
 
@@ -22,18 +26,26 @@ class FlaskCompat:
         compat = FlaskCompat(app, pipelines="pipelines")
         compat.registry.add("echo", EchoWrapper)
 
-    Each application has a registry of its own, in ``app.extensions["flaskcompat"]``. Nothing of the application
-    but the routes added is touched: its error pages, limits and other routes stay as they are.
+    Each application has a registry of its own, in ``app.extensions["flaskcompat"].registry``. Nothing of the
+    application but the routes added is touched: its error pages, limits and other routes stay as they are.
 
     :param pipelines: folder of wrappers; the config's ``FLASKCOMPAT_PIPELINES_DIR`` if None.
     :param url_prefix: where the routes go, such as ``/ai``, giving ``/ai/v1/models``.
+    :param authenticate: called with each request; gives whom it comes from (a name, or any object, which may have
+        ``name`` and ``models``), None for nobody. A request that is nobody's and has no valid key gets 401.
     """
 
     def __init__(
-        self, app: Flask | None = None, *, pipelines: str | Path | None = None, url_prefix: str | None = None
+        self,
+        app: Flask | None = None,
+        *,
+        pipelines: str | Path | None = None,
+        url_prefix: str | None = None,
+        authenticate: Callable[[Request], Any] | None = None,
     ) -> None:
         self._pipelines = pipelines
         self._url_prefix = url_prefix
+        self._authenticate = authenticate
         self._app: Flask | None = None
         if app is not None:
             self._app = app
@@ -44,14 +56,16 @@ class FlaskCompat:
 
         :raises PipelineLoadError: if the folder of wrappers is missing, or a wrapper fails under
             ``FLASKCOMPAT_STRICT``.
+        :raises ValueError: for API keys that cannot be read.
         """
         set_defaults(app)
-        registry = Registry()
-        app.extensions[EXTENSION] = registry
+        keys = read_keys(app.config["FLASKCOMPAT_API_KEYS"], app.config["FLASKCOMPAT_API_KEYS_FILE"])
+        state = State(keys=keys, authenticate=self._authenticate)
+        app.extensions[EXTENSION] = state
         folder = self._pipelines or app.config["FLASKCOMPAT_PIPELINES_DIR"]
         if folder is not None:
-            load_folder(Path(folder), registry, strict=app.config["FLASKCOMPAT_STRICT"])
-        app.register_blueprint(make_blueprint(registry), url_prefix=self._url_prefix)
+            load_folder(Path(folder), state.registry, strict=app.config["FLASKCOMPAT_STRICT"])
+        app.register_blueprint(make_blueprint(state), url_prefix=self._url_prefix)
 
     @property
     def registry(self) -> Registry:
@@ -60,5 +74,5 @@ class FlaskCompat:
         :raises RuntimeError: outside of an application context, where no application was given.
         """
         app = self._app or current_app
-        registry: Registry = app.extensions[EXTENSION]
-        return registry
+        state: State = app.extensions[EXTENSION]
+        return state.registry

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from contextvars import ContextVar
+from copy import copy
 from typing import Any
 
 #: Below DEBUG, for what is of interest only while a wrapper is being written.
@@ -90,13 +91,56 @@ class Log:
 log = Log()
 
 
+class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
+    """To stderr; a class, so that ours is known among others."""
+
+
+class _Formatter(logging.Formatter):
+    """One line a record, whatever text it repeats: a client must not be able to write lines of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        plain = copy(record)
+        plain.msg, plain.args = _escaped(record.getMessage()), None
+        # Handlers of others may have cached their form of the traceback.
+        plain.exc_text = None
+        return super().format(plain)
+
+    def formatException(self, ei: Any) -> str:
+        # Set in, so that no line of it can be taken for a record.
+        lines = super().formatException(ei).splitlines()
+        return "\n".join(f"    {_escaped(line)}" for line in lines)
+
+
+def _escaped(text: str) -> str:
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def configure(level: str) -> None:
     """Write this package's log to stderr at *level*; for processes that are ours alone."""
-    if any(getattr(handler, "flaskcompat", False) for handler in _logger.handlers):
+    if _own_handler() is not None:
         return
-    handler = logging.StreamHandler(sys.stderr)
-    handler.flaskcompat = True  # type: ignore[attr-defined]
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s [%(request_id)s] %(message)s"))
+    handler = _Handler(sys.stderr)
+    handler.addFilter(_RequestIdFilter())
+    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s [%(request_id)s] %(message)s"))
     _logger.addHandler(handler)
     _logger.setLevel(logging.getLevelNamesMapping().get(level.upper(), logging.INFO))
     _logger.propagate = False
+    # Lines of JSON are for programs: nothing else may stand in them.
+    audit = logging.getLogger("flaskcompat.audit")
+    lines = logging.StreamHandler(sys.stderr)
+    lines.setFormatter(logging.Formatter("%(message)s"))
+    audit.addHandler(lines)
+    audit.setLevel(logging.INFO)
+    audit.propagate = False
+
+
+def take_logger(name: str) -> None:
+    """Write what the logger *name* logs as our own is written, where :func:`configure` has set it up."""
+    handler, logger = _own_handler(), logging.getLogger(name)
+    if handler is not None and handler not in logger.handlers:
+        logger.addHandler(handler)
+        logger.propagate = False
+
+
+def _own_handler() -> logging.Handler | None:
+    return next((handler for handler in _logger.handlers if isinstance(handler, _Handler)), None)

@@ -16,7 +16,7 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 # The bridge's own threads live as long as the process.
-_KEPT = ("flaskcompat-loop", "flaskcompat-executor")
+_KEPT = ("flaskcompat-loop", "flaskcompat-executor", "flaskcompat-watcher")
 
 
 def _running() -> set[threading.Thread]:
@@ -29,5 +29,5 @@ def _nothing_left_behind() -> Iterator[None]:
     before = _running()
     yield
     assert eventually(lambda: not _running() - before), f"threads left: {_running() - before}"
-    assert eventually(lambda: bridge.active == 0), f"tasks left on the bridge: {bridge._jobs}"
+    assert eventually(lambda: bridge.active == 0), f"tasks left on the bridge: {bridge._all}"
     assert _cv_app.get(None) is None, "a Flask context was left pushed"

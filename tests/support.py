@@ -156,9 +156,11 @@ def serving(app: Flask, threads: int = 16) -> Iterator[str]:
     thread = threading.Thread(target=server.run, name="waitress-under-test", daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.effective_port}"
+        yield f"http://127.0.0.1:{server.port}"
     finally:
-        server.task_dispatcher.shutdown(timeout=1)
+        server.end()
+        thread.join(TIMEOUT)
+        server.lanes.shutdown(timeout=1)
         server.close()
 
 

@@ -27,7 +27,7 @@ class UploadOnly(BasePipelineWrapper):
 
 def test_start_screen_lists_models_failures_and_a_line_to_paste() -> None:
     app = make_app(chat=returning("x"))
-    app.extensions["flaskcompat"].failed["broken"] = "ValueError: no"
+    app.extensions["flaskcompat"].registry.failed["broken"] = "ValueError: no"
     assert start_screen(app, "127.0.0.1", 1416).splitlines() == [
         f"flaskcompat {cli.__version__} at http://127.0.0.1:1416/v1",
         "",
@@ -78,10 +78,10 @@ def test_runner_s_settings() -> None:
     app = Flask("x")
     FlaskCompat(app)
     options = server.options(app, 64)
-    assert options["threads"] == 72 and options["connection_limit"] == 1000 and options["backlog"] == 2048
+    assert options["threads"] == 72 and options["connection_limit"] == 2000 and options["backlog"] == 2048
     assert options["channel_request_lookahead"] == 1 and options["ident"] is None
     assert options["max_request_body_size"] > app.config["FLASKCOMPAT_MAX_UPLOAD_BYTES"]
-    assert server.options(app, 1100)["connection_limit"] == 1356
+    assert server.options(app, 1100)["connection_limit"] == 2100
 
 
 @pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("localhost", False), ("0.0.0.0", True)])
@@ -89,7 +89,7 @@ def test_address_that_others_reach_is_warned_about(
     host: str, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Fake:
-        effective_listen = [("x", 7)]
+        port = 7
 
         def run(self) -> None:
             raise KeyboardInterrupt
@@ -109,7 +109,7 @@ def test_serve_in_a_thread_sets_no_signal_handler(monkeypatch: pytest.MonkeyPatc
     import threading
 
     class Fake:
-        effective_port = 7
+        port = 7
 
         def run(self) -> None:
             pass

@@ -50,4 +50,4 @@ def test_config_given_comes_before_the_environment(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("FLASKCOMPAT_TRACEBACKS", "1")
     app = create_app({"FLASKCOMPAT_PIPELINES_DIR": str(tmp_path)})
     assert app.config["FLASKCOMPAT_TRACEBACKS"] is True
-    assert len(app.extensions["flaskcompat"]) == 0
+    assert len(app.extensions["flaskcompat"].registry) == 0

@@ -47,22 +47,22 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     app = create_app({"FLASKCOMPAT_PIPELINES_DIR": str(tmp_path_factory.mktemp("empty"))})
     server = make_server(app, port=0, threads=8)
-    url = f"http://127.0.0.1:{server.effective_port}"
+    url = f"http://127.0.0.1:{server.port}"
     files = tmp_path_factory.mktemp("outer") / "files"
     with pytest.MonkeyPatch.context() as patch:
         # The composed example is told at its start where the server is.
         patch.setenv("EXAMPLE_BASE_URL", f"{url}/v1")
         patch.setenv("EXAMPLE_FILES_DIR", str(files))
-        registry = app.extensions["flaskcompat"]
+        registry = app.extensions["flaskcompat"].registry
         load_folder(EXAMPLES / "pipelines", registry)
     thread = threading.Thread(target=server.run, name="site")
     thread.start()
     yield Site(url, registry, files)
-    # waitress's loop ends once no socket is left to watch.
-    server.trigger.pull_trigger(lambda: server.asyncore.close_all(server._map))
-    server.task_dispatcher.shutdown()
+    server.end()
     thread.join(10)
     assert not thread.is_alive()
+    server.lanes.shutdown()
+    server.close()
 
 
 @pytest.fixture(scope="module")

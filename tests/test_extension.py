@@ -33,7 +33,7 @@ def test_folder_and_added_wrappers_are_served_together(folder: Path) -> None:
     compat = FlaskCompat(app, pipelines=folder)
     compat.registry.add("b", returning("added"))
     assert isinstance(compat.registry, Registry)
-    assert [model.name for model in app.extensions["flaskcompat"]] == ["a", "b"]
+    assert [model.name for model in app.extensions["flaskcompat"].registry] == ["a", "b"]
     for name, text in (("a", "from the folder"), ("b", "added")):
         answer = post(app, "/v1/chat/completions", chat_body(name)).json
         assert answer["choices"][0]["message"]["content"] == text
@@ -60,7 +60,7 @@ def test_settings_of_the_host_win(folder: Path) -> None:
     FlaskCompat(app)
     assert app.config["FLASKCOMPAT_KEEP_ALIVE"] == 3
     assert app.config["FLASKCOMPAT_MAX_BODY_BYTES"] == 10_000_000
-    assert "a" in app.extensions["flaskcompat"]
+    assert "a" in app.extensions["flaskcompat"].registry
 
 
 def test_embedded_without_a_folder_serves_nothing_of_its_own(tmp_path: Path, monkeypatch: Any) -> None:
@@ -69,7 +69,7 @@ def test_embedded_without_a_folder_serves_nothing_of_its_own(tmp_path: Path, mon
     monkeypatch.setenv("FLASKCOMPAT_PIPELINES_DIR", "nowhere")
     app = Flask("host")
     FlaskCompat(app)
-    assert len(app.extensions["flaskcompat"]) == 0
+    assert len(app.extensions["flaskcompat"].registry) == 0
 
 
 def test_missing_folder_is_loud(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -87,3 +89,25 @@ def test_configure_writes_once_to_stderr(monkeypatch: pytest.MonkeyPatch, capsys
     public_log.warning("heard")
     public_log.info("not heard")
     assert re.fullmatch(r"\S+ \S+ WARNING \[-\] heard\n", capsys.readouterr().err)
+
+
+def test_no_text_can_write_a_line_of_its_own() -> None:
+    code = r"""
+import logging
+from flaskcompat.log import configure, log, take_logger
+configure("INFO")
+take_logger("waitress")
+forged = "x\n2026-01-01 00:00:00,000 INFO [req_1] forged\r\x1b[31m\u2028"
+log.info("{}", forged)
+logging.getLogger("waitress").error("%s", forged)
+try:
+    raise ValueError(forged)
+except ValueError as error:
+    log.opt(exception=error).error("failed")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    first, second, *rest = done.stderr.splitlines()
+    assert r"x\n2026-01-01" in first and r"\r\x1b[31m\u2028" in first and first.endswith(r"\u2028")
+    assert r"x\n2026-01-01" in second
+    assert rest[0].endswith("ERROR [-] failed") and all(line.startswith("    ") for line in rest[1:])
+    assert "\x1b" not in done.stderr

@@ -12,9 +12,19 @@ from openai import OpenAI
 
 import flaskcompat
 from flaskcompat import FlaskCompat
+from flaskcompat.blueprints import files
+from flaskcompat.blueprints.requests import MAX_DEPTH
+from flaskcompat.blueprints.servers import DETACHED_ANSWERS
 from flaskcompat.config import SETTINGS
+from flaskcompat.errors import ECHO_LIMIT, LOG_LIMIT
+from flaskcompat.protocol.machine import MOST_TEXT
+from flaskcompat.runtime.admission import PATIENCE
+from flaskcompat.runtime.bridge import BLOCKED_AFTER
+from flaskcompat.runtime.keys import Principal, read_keys
 from flaskcompat.runtime.wrapper import METHODS
-from flaskcompat.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_THREADS
+from flaskcompat.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_THREADS, SPARE_CONNECTIONS, options
+from flaskcompat.server.lanes import MOST_WAITING
+from flaskcompat.server.runner import HEAD_TIMEOUT, STALL_WHILE_OTHERS_WAIT
 
 from .support import chat_body, post, serving
 
@@ -33,6 +43,33 @@ def rows(head: str) -> list[list[str]]:
 def test_settings_table_is_the_code_s() -> None:
     shown = [(name.strip("`"), default.strip("`"), about) for name, default, about in rows("| setting | default | |\n")]
     assert shown == [(s.name, "" if s.default is None else str(s.default), s.about) for s in SETTINGS]
+
+
+def test_limits_table_is_the_code_s() -> None:
+    app = Flask("x")
+    FlaskCompat(app)
+    waitress = options(app, 64)
+    head = waitress["max_request_header_size"]
+    assert waitress["connection_limit"] == DETACHED_ANSWERS + SPARE_CONNECTIONS
+    assert f"Up to {DETACHED_ANSWERS} answers are made at once" in README
+    assert rows("| limit | value |\n") == [
+        [name, value]
+        for name, value in {
+            "depth of a JSON body": f"{MAX_DEPTH} levels",
+            "parts of an upload": str(files.MAX_PARTS),
+            "a text field of an upload": f"{files.MAX_FIELD_BYTES} bytes",
+            "a file's name": f"{files.NAME_LIMIT} characters",
+            "the head of a request (`serve`)": f"{head} bytes, {HEAD_TIMEOUT:.0f} seconds",
+            "connections (`serve`)": f"{SPARE_CONNECTIONS} more than answers, or threads",
+            "an idle connection (`serve`)": f"{waitress['channel_timeout']} seconds",
+            "requests waiting for a place (`serve`)": f"{MOST_WAITING} times the threads",
+            "waiting for a place": f"{PATIENCE:.0f} seconds",
+            "a client that reads nothing while others wait (`serve`)": f"{STALL_WHILE_OTHERS_WAIT:.0f} seconds",
+            "a blocked event loop, until others get a fresh one": f"{BLOCKED_AFTER} seconds",
+            "text of an answer that is kept whole": f"{MOST_TEXT} characters",
+            "text in an error, in a log line": f"{ECHO_LIMIT}, {LOG_LIMIT} characters",
+        }.items()
+    ]
 
 
 def test_every_public_name_is_explained() -> None:
@@ -75,7 +112,15 @@ def test_embedding_runs_as_pasted(app: Flask, tmp_path: Path, monkeypatch: pytes
     (tmp_path / "pipelines").mkdir()
     monkeypatch.chdir(tmp_path)
     host = Flask("host")
-    wrapper = type(app.extensions["flaskcompat"]["shout"].wrapper)
+    wrapper = type(app.extensions["flaskcompat"].registry["shout"].wrapper)
     exec(compile(blocks("python")[2], "README.md", "exec"), {"app": host, "ShoutWrapper": wrapper})
     listed = host.test_client().get("/ai/v1/models").json
     assert [model["id"] for model in listed["data"]] == ["shout"]
+
+
+def test_keys_are_read_as_pasted() -> None:
+    given = re.search(r"export FLASKCOMPAT_API_KEYS='(.*)'", README)
+    assert given is not None
+    keys = read_keys(given[1], None)
+    assert keys.find("Bearer sk-alice") == Principal("alice")
+    assert keys.find("Bearer sk-bob") == Principal("bob", ("demo-*",))

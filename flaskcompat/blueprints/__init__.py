@@ -5,18 +5,19 @@ from __future__ import annotations
 from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import default_exceptions
 
-from flaskcompat.blueprints import chat_completions, files, models, responses
+from flaskcompat.blueprints import audit, chat_completions, files, models, responses
+from flaskcompat.blueprints.access import authenticate
+from flaskcompat.blueprints.failures import error_response
 from flaskcompat.blueprints.fallback import add_fallback
-from flaskcompat.blueprints.replies import error_response
 from flaskcompat.blueprints.requests import request_id_of
 from flaskcompat.log import request_id
-from flaskcompat.runtime.registry import Registry
+from flaskcompat.runtime.state import State
 
 _TOKEN = "flaskcompat.request_id_token"
 
 
-def make_blueprint(registry: Registry, name: str = "flaskcompat") -> Blueprint:
-    """All routes over *registry*, with error handlers of their own.
+def make_blueprint(state: State, name: str = "flaskcompat") -> Blueprint:
+    """All routes over *state*, with error handlers of their own.
 
     View functions have OpenAI's operation names: ``<name>.chat_completions.create_chat_completion``,
     ``<name>.responses.create_response``, ``<name>.models.list_models``, ``<name>.models.retrieve_model``,
@@ -24,15 +25,16 @@ def make_blueprint(registry: Registry, name: str = "flaskcompat") -> Blueprint:
     """
     blueprint = Blueprint(name, __name__)
     for module in (models, chat_completions, responses, files):
-        blueprint.register_blueprint(module.make_blueprint(registry))
+        blueprint.register_blueprint(module.make_blueprint(state))
     add_fallback(blueprint)
 
     @blueprint.before_request
     def begin() -> None:
         begin_request()
+        authenticate(state)
         request.max_content_length = current_app.config["FLASKCOMPAT_MAX_BODY_BYTES"]
 
-    blueprint.after_request(add_request_id)
+    blueprint.after_request(finish_response)
     blueprint.teardown_request(end_request)
     # Under each status of its own as well: a host's handler for a status would come before one for all errors.
     for status in default_exceptions:
@@ -46,10 +48,14 @@ def begin_request() -> None:
     # Kept with the request: `g` may be shared with another request, made inside of this one.
     if _TOKEN not in request.environ:
         request.environ[_TOKEN] = request_id.set(request_id_of(request))
+        audit.begin()
 
 
-def add_request_id(response: Response) -> Response:
+def finish_response(response: Response) -> Response:
+    """Give the response its id, and the audit its end."""
     begin_request()  # a host's own hook may have answered before ours ran
+    if "x-request-id" not in response.headers:
+        audit.finish(response)
     response.headers["x-request-id"] = request_id.get()
     return response
 

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, request
 
+from flaskcompat.blueprints.access import find_model
 from flaskcompat.blueprints.replies import reply
 from flaskcompat.blueprints.requests import read_json
 from flaskcompat.protocol.chat import ChatCompletionMachine
 from flaskcompat.protocol.tool_calls import tool_names
-from flaskcompat.runtime.registry import Registry
+from flaskcompat.runtime.state import State
 from flaskcompat.schemas import ChatCompletionRequest, load
 
 _schema = ChatCompletionRequest()
 
 
-def make_blueprint(registry: Registry) -> Blueprint:
+def make_blueprint(state: State) -> Blueprint:
     blueprint = Blueprint("chat_completions", __name__)
 
     @blueprint.post("/v1/chat/completions", provide_automatic_options=False)
     def create_chat_completion() -> Response:
         body = load(_schema, read_json(request))
-        model = registry[body["model"]]
+        model = find_model(state, body["model"])
         machine = ChatCompletionMachine(
             model=model.name,
             tools=tool_names(body.get("tools")),
             include_usage=body.get("stream_options", {}).get("include_usage") or False,
             keep=not body.get("stream"),
         )
-        return reply(machine, model, "chat_completion", body["messages"], body)
+        return reply(state, machine, model, "chat_completion", body["messages"], body)
 
     return blueprint

@@ -15,13 +15,17 @@ from flask import Blueprint, Response, current_app, request
 from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.formparser import FormDataParser
 
-from flaskcompat.blueprints.replies import failure, json_reply
-from flaskcompat.blueprints.requests import refuse_encoding
+from flaskcompat.blueprints.access import allowed_models, current_principal
+from flaskcompat.blueprints.decoding import body_stream
+from flaskcompat.blueprints.failures import failure, json_reply
+from flaskcompat.blueprints.replies import admit, client_gone
 from flaskcompat.errors import MissingParameter, UnsupportedMediaType, WrapperContractError
 from flaskcompat.log import log
 from flaskcompat.protocol.ids import new_id
+from flaskcompat.runtime.admission import Left
 from flaskcompat.runtime.bridge import bridge
-from flaskcompat.runtime.registry import Model, Registry
+from flaskcompat.runtime.registry import Model
+from flaskcompat.runtime.state import State
 from flaskcompat.runtime.wrapper import Headers, implements
 from flaskcompat.schemas import FileObject
 
@@ -29,27 +33,27 @@ from flaskcompat.schemas import FileObject
 MAX_PARTS = 1000
 MAX_FIELD_BYTES = 500_000
 _IN_MEMORY = 1 << 20  # bytes of an upload kept in memory before it goes to a temporary file
-_NAME_LIMIT = 255
+NAME_LIMIT = 255
 _NOT_IN_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 _schema = FileObject()
 
 
-def make_blueprint(registry: Registry) -> Blueprint:
+def make_blueprint(state: State) -> Blueprint:
     blueprint = Blueprint("files", __name__)
 
     @blueprint.post("/v1/files", provide_automatic_options=False)
     def upload_file() -> Response:
         request.max_content_length = current_app.config["FLASKCOMPAT_MAX_UPLOAD_BYTES"]
-        keeper = next((model for model in registry if implements(model.wrapper, "run_file_upload")), None)
+        keeper = next((model for model in allowed_models(state) if implements(model.wrapper, "run_file_upload")), None)
         with ExitStack() as opened:
             form, files = _parse(_spooled(opened) if keeper else _counted)
-            return _uploaded(keeper, files.get("file"), form.get("purpose"))
+            return _uploaded(state, keeper, files.get("file"), form.get("purpose"))
 
     return blueprint
 
 
-def _uploaded(keeper: Model | None, file: FileStorage | None, purpose: str | None) -> Response:
+def _uploaded(state: State, keeper: Model | None, file: FileStorage | None, purpose: str | None) -> Response:
     if file is None:
         raise MissingParameter("file")
     if not purpose:
@@ -61,7 +65,14 @@ def _uploaded(keeper: Model | None, file: FileStorage | None, purpose: str | Non
         log.warning("an uploaded file is not kept: no wrapper implements run_file_upload")
     else:
         file.stream.seek(0)
-        kept = _keep(keeper, filename, file.content_type, file.stream.read(), purpose)
+        try:
+            ticket = admit(state, keeper)  # the wrapper may work on it for long
+        except Left:
+            return client_gone()
+        try:
+            kept = _keep(keeper, filename, file.content_type, file.stream.read(), purpose)
+        finally:
+            ticket.reader_done()
         own = {key: value for key, value in kept.items() if value is not None}
     described = {"id": new_id("file-"), "bytes": size, "created_at": int(time.time()), "filename": filename or "file"}
     described |= {"purpose": purpose, "status": "processed"}
@@ -74,7 +85,7 @@ def _uploaded(keeper: Model | None, file: FileStorage | None, purpose: str | Non
 def label_of(filename: str | None) -> str | None:
     """A client's file name as a label: the last part of a path, without control characters, 255 at most."""
     base = _NOT_IN_NAME.sub("", re.split(r"[/\\]", filename or "")[-1]).strip()
-    return base[:_NAME_LIMIT] if base not in ("", ".", "..") else None
+    return base[:NAME_LIMIT] if base not in ("", ".", "..") else None
 
 
 def _parse(stream_factory: Callable[..., IO[bytes]]) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
@@ -84,7 +95,8 @@ def _parse(stream_factory: Callable[..., IO[bytes]]) -> tuple[MultiDict[str, str
     """
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType("Send the file as 'Content-Type: multipart/form-data'.")
-    refuse_encoding(request)
+    body = body_stream(request)
+    length = request.content_length if body is request.stream else None
     parser = FormDataParser(
         stream_factory=stream_factory,
         max_content_length=request.max_content_length,
@@ -93,7 +105,7 @@ def _parse(stream_factory: Callable[..., IO[bytes]]) -> tuple[MultiDict[str, str
         silent=False,
     )
     try:
-        _, form, files = parser.parse(request.stream, request.mimetype, request.content_length, request.mimetype_params)
+        _, form, files = parser.parse(body, request.mimetype, length, request.mimetype_params)
     except ValueError:  # no boundary, or one that never comes
         raise UnsupportedMediaType("The multipart body is malformed.", status=400, code="invalid_multipart") from None
     return form, files
@@ -133,14 +145,13 @@ class _Counter:
 def _keep(
     model: Model, filename: str | None, content_type: str | None, content: bytes, purpose: str
 ) -> Mapping[str, Any]:
-    kwargs: dict[str, Any] = {}
-    if "run_file_upload" in model.with_headers:
-        kwargs["headers"] = Headers(request.headers)
+    extras = {"headers": Headers(request.headers), "principal": current_principal()}
+    kwargs = {name: extras[name] for name in model.extras["run_file_upload"]}
     try:
         context = copy_context()
         kept = context.run(model.wrapper.run_file_upload, filename, content_type, content, purpose, **kwargs)
         if inspect.isawaitable(kept):
-            kept = bridge.run(kept, context)
+            kept = bridge.run(kept, context, model.name)
         if not isinstance(kept, Mapping):
             raise WrapperContractError(f"run_file_upload returned {type(kept).__name__}, not a dict")
     except BaseException as error:

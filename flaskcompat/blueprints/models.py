@@ -6,20 +6,22 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from flaskcompat.blueprints.replies import json_reply
-from flaskcompat.runtime.registry import Model, Registry
+from flaskcompat.blueprints.access import allowed_models, find_model
+from flaskcompat.blueprints.failures import json_reply
+from flaskcompat.runtime.registry import Model
+from flaskcompat.runtime.state import State
 
 
-def make_blueprint(registry: Registry) -> Blueprint:
+def make_blueprint(state: State) -> Blueprint:
     blueprint = Blueprint("models", __name__)
 
     @blueprint.get("/v1/models", provide_automatic_options=False)
     def list_models() -> Response:
-        return json_reply({"object": "list", "data": [_as_listed(model) for model in registry]})
+        return json_reply({"object": "list", "data": [_as_listed(model) for model in allowed_models(state)]})
 
     @blueprint.get("/v1/models/<path:model>", provide_automatic_options=False)
     def retrieve_model(model: str) -> Response:
-        return json_reply(_as_listed(registry[model.rstrip("/")]))
+        return json_reply(_as_listed(find_model(state, model.rstrip("/"))))
 
     return blueprint
 

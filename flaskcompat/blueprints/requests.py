@@ -1,4 +1,4 @@
-"""Reading what a client sent, and telling whether it is still there."""
+"""Reading what a client sent."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import json
 import math
 import re
 import secrets
-import select
-import socket
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 from flask import Request
 
+from flaskcompat.blueprints.decoding import body_stream
 from flaskcompat.errors import InvalidJSON, UnsupportedMediaType
 
 #: How deep a body may be nested.
@@ -30,14 +28,15 @@ def request_id_of(request: Request) -> str:
 def read_json(request: Request) -> dict[str, Any]:
     """The request's body, a JSON object in UTF-8.
 
-    :raises UnsupportedMediaType: for another content type, or a body that is compressed.
+    :raises UnsupportedMediaType: for another content type, or an encoding that is not known.
+    :raises InvalidEncoding: for a body that is not compressed as it says.
+    :raises RequestTooLarge: if it is too large once it is decoded.
     :raises InvalidJSON: for anything else that is no such object.
     """
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("Send the body as 'Content-Type: application/json'.")
-    refuse_encoding(request)
     try:
-        body = _decoder.decode(request.get_data(cache=False).decode())
+        body = _decoder.decode(body_stream(request).read().decode())
     except (ValueError, RecursionError):
         raise InvalidJSON from None
     if not isinstance(body, dict):
@@ -61,12 +60,6 @@ def _is_deeper(value: Any, levels: int) -> bool:
     return bool(containers)
 
 
-def refuse_encoding(request: Request) -> None:
-    """:raises UnsupportedMediaType: for a compressed body."""
-    if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
-        raise UnsupportedMediaType("Compressed request bodies are not supported; send the body as it is.")
-
-
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
@@ -80,24 +73,3 @@ def _no_constant(name: str) -> NoReturn:
 
 # What is no JSON, though Python reads it, would be met by whoever is handed it next.
 _decoder = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
-
-
-def client_probe(environ: dict[str, Any]) -> Callable[[], bool]:
-    """A function that tells, without waiting, whether the client has left; False where the server cannot tell."""
-    disconnected = environ.get("waitress.client_disconnected")
-    if callable(disconnected):
-        return lambda: bool(disconnected())
-    connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
-    if isinstance(connection, socket.socket):
-        return lambda: _hung_up(connection)
-    return lambda: False
-
-
-def _hung_up(connection: socket.socket) -> bool:
-    try:
-        readable, _, _ = select.select([connection], [], [], 0)
-        return bool(readable) and connection.recv(1, socket.MSG_PEEK) == b""
-    except ConnectionError:
-        return True
-    except (OSError, ValueError):  # TLS cannot be peeked at, select() has a limit: no answer is no leaver
-        return False

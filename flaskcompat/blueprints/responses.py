@@ -6,24 +6,26 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, request
 
+from flaskcompat.blueprints.access import find_model
 from flaskcompat.blueprints.replies import reply
 from flaskcompat.blueprints.requests import read_json
 from flaskcompat.errors import InvalidValue, PreviousResponseNotFound
 from flaskcompat.protocol.responses import ResponseMachine
 from flaskcompat.protocol.tool_calls import tool_names
-from flaskcompat.runtime.registry import Model, Registry
+from flaskcompat.runtime.registry import Model
+from flaskcompat.runtime.state import State
 from flaskcompat.schemas import ResponseRequest, load
 
 _schema = ResponseRequest()
 
 
-def make_blueprint(registry: Registry) -> Blueprint:
+def make_blueprint(state: State) -> Blueprint:
     blueprint = Blueprint("responses", __name__)
 
     @blueprint.post("/v1/responses", provide_automatic_options=False)
     def create_response() -> Response:
         body = load(_schema, read_json(request))
-        model = registry[body["model"]]
+        model = find_model(state, body["model"])
         _refuse_state(body)
         machine = ResponseMachine(
             model=model.name,
@@ -31,7 +33,7 @@ def make_blueprint(registry: Registry) -> Blueprint:
             request=body,
             show_tool_calls=_shows_tool_calls(model),
         )
-        return reply(machine, model, "response", input_items(body["input"]), body)
+        return reply(state, machine, model, "response", input_items(body["input"]), body)
 
     return blueprint
 

@@ -47,7 +47,7 @@ class ChatCompletionMachine(Machine):
         self._annotations: list[dict[str, Any]] = []
         self._calls: list[Call] = []
         self._finish_reason = "stop"
-        self._head, self._tail = self.encode(self._chunk({"content": _MARK})).rsplit(f'"{_MARK}"', 1)
+        self._frame: tuple[str, str] | None = None  # what stands before and after a text
 
     def encode(self, event: StreamEvent) -> str:
         return sse.frame(event)
@@ -59,7 +59,16 @@ class ChatCompletionMachine(Machine):
         self._length += len(text)
         if self._keep:
             self._content.write(text)
-        return self._head + sse.quote(text) + self._tail
+        if self._frame is None:
+            head, tail = self.encode(self._chunk({"content": _MARK})).rsplit(f'"{_MARK}"', 1)
+            self._frame = (head, tail)
+        else:
+            head, tail = self._frame
+        return head + sse.quote(text) + tail
+
+    @property
+    def _held(self) -> int:
+        return self._content.tell() + self._thoughts.tell() + self._refused.tell()
 
     def result(self) -> dict[str, Any]:
         if self._whole is not None:

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar, Literal
 
-from flaskcompat.errors import APIError
+from flaskcompat.errors import APIError, WrapperContractError
 from flaskcompat.protocol.deltas import (
     Citation,
     Delta,
@@ -41,6 +41,14 @@ def filled(own: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
 
 #: One event of a stream, ready to be encoded.
 StreamEvent = dict[str, Any]
+
+
+#: Characters of text that one answer may keep. Streams of chat completions keep none.
+MOST_TEXT = 32 * 2**20
+
+
+class AnswerTooLong(WrapperContractError):
+    """A wrapper gives more text than one answer can hold."""
 
 
 class Machine(ABC):
@@ -109,6 +117,24 @@ class Machine(ABC):
         """The events that close a stream with *error*."""
         self._close_failed(error)
         return self._drain()
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens counted by now."""
+        return self._meter.total()
+
+    def check_size(self) -> None:
+        """Asked now and then while items come: a wrapper that never ends must not fill the memory.
+
+        :raises AnswerTooLong: past :data:`MOST_TEXT`.
+        """
+        if self._held > MOST_TEXT:
+            raise AnswerTooLong(f"an answer is longer than {MOST_TEXT} characters")
+
+    @property
+    @abstractmethod
+    def _held(self) -> int:
+        """Characters of text that are kept for the whole answer."""
 
     @abstractmethod
     def result(self) -> dict[str, Any]:

@@ -38,6 +38,8 @@ class Item(ABC):
         self._emit = emit
         self.id = id
         self.index = index
+        #: What it consists of by now: the open part of a message, thoughts, or arguments.
+        self.text = StringIO()
 
     def emit(self, type: str, **fields: Any) -> None:
         self._emit(type, item_id=self.id, output_index=self.index, **fields)
@@ -61,7 +63,6 @@ class Message(Item):
         self._content: list[dict[str, Any]] = []
         self._kind: str | None = None
         self._annotations: list[dict[str, Any]] = []
-        self.text = StringIO()
         self._added({"id": id, "type": "message", "status": "in_progress", "role": "assistant", "content": []})
 
     def add(self, kind: str, text: str) -> None:
@@ -126,19 +127,18 @@ class Message(Item):
 class Reasoning(Item):
     def __init__(self, emit: Emit, id: str, index: int) -> None:
         super().__init__(emit, id, index)
-        self._text = StringIO()
         self._added({"id": id, "type": "reasoning", "status": "in_progress", "summary": []})
         self.emit("response.reasoning_summary_part.added", summary_index=0, part=self._part(""))
 
     def add(self, text: str) -> None:
-        self._text.write(text)
+        self.text.write(text)
         self.emit("response.reasoning_summary_text.delta", summary_index=0, delta=text)
 
     def _part(self, text: str) -> dict[str, Any]:
         return {"type": "summary_text", "text": text}
 
     def _finished(self, status: str) -> dict[str, Any]:
-        text = self._text.getvalue()
+        text = self.text.getvalue()
         self.emit("response.reasoning_summary_text.done", summary_index=0, text=text)
         self.emit("response.reasoning_summary_part.done", summary_index=0, part=self._part(text))
         return {"id": self.id, "type": "reasoning", "status": status, "summary": [self._part(text)]}
@@ -148,29 +148,28 @@ class FunctionCall(Item):
     def __init__(self, emit: Emit, id: str, index: int, call: Call) -> None:
         super().__init__(emit, id, index)
         self.call = call
-        self._arguments = StringIO()
         self._added(self._as_item("in_progress"))
 
     def add(self, arguments: str) -> None:
         if arguments:
-            self._arguments.write(arguments)
+            self.text.write(arguments)
             self.emit(_CALL + "delta", delta=arguments)
 
     def is_complete(self) -> bool:
         """Nothing can follow a JSON object that is closed."""
         try:
-            return isinstance(json.loads(self._arguments.getvalue()), dict)
+            return isinstance(json.loads(self.text.getvalue()), dict)
         except (ValueError, RecursionError):
             return False
 
     def _as_item(self, status: str) -> dict[str, Any]:
         item = {"id": self.id, "type": "function_call", "status": status}
         return item | {
-            "call_id": self.call.id, "name": self.call.name, "arguments": self._arguments.getvalue()
+            "call_id": self.call.id, "name": self.call.name, "arguments": self.text.getvalue()
         }  # fmt: skip
 
     def _finished(self, status: str) -> dict[str, Any]:
-        if not self._arguments.getvalue().strip():
+        if not self.text.getvalue().strip():
             self.add("{}")
         item = self._as_item(status)
         self.emit(_CALL + "done", arguments=item["arguments"], name=self.call.name)

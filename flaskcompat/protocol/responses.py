@@ -81,6 +81,7 @@ class ResponseMachine(Machine):
         self._sequence = 0
         self._output: list[dict[str, Any]] = []  # items that are done
         self._item: Item | None = None
+        self._held_by_output = 0  # characters
         self._waiting: deque[tuple[Callable[[Any], None], Any]] = deque()  # until the open call is complete
         self._status = "in_progress"
         self._completed_at: int | None = None
@@ -102,6 +103,10 @@ class ResponseMachine(Machine):
         sequence = self._sequence
         self._sequence += 1
         return f"{head}{sse.quote(text)}{middle}{sequence}{tail}"
+
+    @property
+    def _held(self) -> int:
+        return self._held_by_output + (self._item.text.tell() if self._item is not None else 0)
 
     def result(self) -> dict[str, Any]:
         return self._response() if self._whole is None else self._completed(self._whole)
@@ -267,6 +272,7 @@ class ResponseMachine(Machine):
 
     def _close_item(self, status: str = "completed") -> None:
         if self._item is not None:
+            self._held_by_output += self._item.text.tell()
             self._output.append(self._item.close(status))
         self._item = self._template = None
 

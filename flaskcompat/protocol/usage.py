@@ -89,6 +89,9 @@ def usage_of(source: Any, *, of_run: bool = False) -> Usage | None:
     return usage if usage.total else None
 
 
+_NOTHING = Usage()
+
+
 class UsageMeter:
     """Sums what the model calls of a run report.
 
@@ -98,9 +101,9 @@ class UsageMeter:
     """
 
     def __init__(self) -> None:
-        self._runs = Usage()
-        self._calls = Usage()
-        self._call = Usage()
+        self._runs = _NOTHING
+        self._calls = _NOTHING
+        self._call = _NOTHING
 
     def add(self, usage: Usage) -> None:
         if not usage.of_run:
@@ -108,12 +111,15 @@ class UsageMeter:
             return
         self.next_call()
         self._runs += usage if usage.total > self._calls.total else self._calls
-        self._calls = Usage()
+        self._calls = _NOTHING
 
     def next_call(self) -> None:
         """What comes now belongs to another model call."""
-        self._calls += self._call
-        self._call = Usage()
+        if self._call is not _NOTHING:
+            self._calls += self._call
+            self._call = _NOTHING
 
     def total(self) -> Usage:
+        if self._calls is _NOTHING and self._call is _NOTHING:
+            return self._runs
         return self._runs + self._calls + self._call

@@ -1,11 +1,11 @@
-"""The hand-off between the code that makes an answer and the thread that writes it."""
+"""The hand-off between the code that makes an answer and whoever writes it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from time import monotonic
 from typing import Any
 
 from flaskcompat.runtime.abandon import Abandoned
@@ -13,10 +13,15 @@ from flaskcompat.runtime.abandon import Abandoned
 #: Items that may wait for the reader; beyond it the writer waits. Far above what a model is ahead of a client,
 #: and large enough that a burst is taken in few, large pieces.
 ROOM = 256
+#: Characters of one item that fill the buffer by themselves: memory is bounded however large the pieces are.
+LARGE = 16 * 1024
 
 
 class Buffer:
-    """Items on their way from one run to one reading thread, which takes all that is there at once.
+    """Items on their way from one run to one reader, which takes all that is there at once.
+
+    The reader is a thread that waits in :meth:`take`, or waits nowhere and is called by whoever brings something
+    (:meth:`take_ready`, :meth:`listen`).
 
     Writers are threads (:meth:`put`) or coroutines of one loop (:meth:`put_async`); there may be several. A put is
     a deque's append and one test as long as the reader keeps up; nobody polls.
@@ -25,11 +30,13 @@ class Buffer:
     def __init__(self, room: int = ROOM) -> None:
         self._items: deque[Any] = deque()
         self._room = room
-        self._asleep = False  # the reader waits on _wake
+        self._asleep = False  # the reader waits on _wake, or for its listener to be called
         self._wake: SimpleQueue[None] = SimpleQueue()
+        self._listener: Callable[[], None] | None = None
         self._full = False  # writers wait
         self._waiting_threads: SimpleQueue[SimpleQueue[None]] = SimpleQueue()
         self._waiting_tasks: deque[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = deque()
+        self._beat = False
         self.abandoned = False
         self.ended = False
         self.error: BaseException | None = None
@@ -46,8 +53,8 @@ class Buffer:
         self._items.append(item)
         if self._asleep:
             self._rouse()
-        if len(self._items) >= self._room:
-            self._wait_for_room()
+        if len(self._items) >= self._room or _is_large(item):
+            self._wait_for_room(1 if _is_large(item) else self._room)
 
     async def put_async(self, item: Any) -> None:
         """The same from a coroutine."""
@@ -56,8 +63,8 @@ class Buffer:
         self._items.append(item)
         if self._asleep:
             self._rouse()
-        if len(self._items) >= self._room:
-            await self._room_made()
+        if len(self._items) >= self._room or _is_large(item):
+            await self._room_made(1 if _is_large(item) else self._room)
 
     def finish(self, error: BaseException | None = None) -> None:
         """Nothing more comes; *error* is why, if the run failed."""
@@ -67,23 +74,28 @@ class Buffer:
 
     def _rouse(self) -> None:
         self._asleep = False
-        self._wake.put(None)
+        listener = self._listener
+        if listener is None:
+            self._wake.put(None)
+        else:
+            self._listener = None
+            listener()
 
-    def _wait_for_room(self) -> None:
+    def _wait_for_room(self, room: int) -> None:
         waiter: SimpleQueue[None] = SimpleQueue()
         self._waiting_threads.put(waiter)
         self._full = True
-        if len(self._items) < self._room or self.abandoned:  # the reader may just have passed
+        if len(self._items) < room or self.abandoned:  # the reader may just have passed
             self._make_room()
         waiter.get()
         if self.abandoned:
             raise Abandoned
 
-    async def _room_made(self) -> None:
+    async def _room_made(self, room: int) -> None:
         waiter = asyncio.Event()
         self._waiting_tasks.append((asyncio.get_running_loop(), waiter))
         self._full = True
-        if len(self._items) < self._room or self.abandoned:
+        if len(self._items) < room or self.abandoned:
             self._make_room()
         await waiter.wait()
         if self.abandoned:
@@ -91,19 +103,38 @@ class Buffer:
 
     # -- the reader ----------------------------------------------------------------------------------------
 
-    def take(self, timeout: float | None = None) -> list[Any]:
-        """All items that wait; waits for the first of them, *timeout* seconds at most.
+    def take(self) -> list[Any]:
+        """All items that wait; waits for the first of them.
 
-        An empty list means that time is up or, with :attr:`ended` set, that nothing more comes; :attr:`error` then
-        says why.
+        An empty list means a :meth:`beat`, that the buffer was abandoned or, with :attr:`ended` set, that nothing
+        more comes; :attr:`error` then says why.
         """
-        deadline = None if timeout is None else monotonic() + timeout
-        while not (self._items or self.ended or self.abandoned):
-            left = None if deadline is None else deadline - monotonic()
-            if left is not None and left <= 0:
-                break
-            self._sleep(left)
+        while not (self._items or self.ended or self.abandoned or self._beat):
+            self._sleep()
+        self._beat = False
         return self._drain()
+
+    def take_ready(self) -> list[Any] | None:
+        """What :meth:`take` gives; None where it would wait."""
+        if not (self._items or self.ended or self.abandoned or self._beat):
+            return None
+        self._beat = False
+        return self._drain()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Have *listener* called, on any thread, as soon as there is something to take; at once if that is now.
+
+        Two who bring something at the same time may both call it.
+        """
+        self._listener = listener
+        self._asleep = True
+        if self._items or self.ended or self.abandoned or self._beat:  # a writer may just have passed
+            self._rouse()
+
+    def beat(self) -> None:
+        """Let the reader come back with nothing, where it waits."""
+        self._beat = True
+        self._rouse()
 
     def _drain(self) -> list[Any]:
         batch: list[Any] = []
@@ -128,16 +159,13 @@ class Buffer:
         self._make_room()
         self._rouse()
 
-    def _sleep(self, timeout: float | None) -> None:
+    def _sleep(self) -> None:
         self._asleep = True
-        if self._items or self.abandoned:  # a writer may just have passed
+        if self._items or self.abandoned or self._beat:  # a writer may just have passed
             self._asleep = False
             return
-        try:
-            # A rousing left over from an earlier turn only makes for one turn more.
-            self._wake.get(timeout=timeout)
-        except Empty:
-            self._asleep = False
+        # A rousing left over from an earlier turn only makes for one turn more.
+        self._wake.get()
 
     def _make_room(self) -> None:
         self._full = False
@@ -158,6 +186,11 @@ def _set(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
         loop.call_soon_threadsafe(event.set)
     except RuntimeError:  # the loop is closed, nobody waits
         pass
+
+
+def _is_large(item: Any) -> bool:
+    text = item if type(item) is str else getattr(item, "content", None)
+    return type(text) is str and len(text) > LARGE
 
 
 class LoopBuffer(Buffer):

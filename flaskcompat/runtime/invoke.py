@@ -13,12 +13,14 @@ import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context, copy_context
+from time import monotonic
 from typing import Any
 
 from flaskcompat.errors import UnsupportedEndpoint
 from flaskcompat.log import log
 from flaskcompat.protocol.deltas import check_whole
 from flaskcompat.runtime.abandon import Abandoned, close_upstreams
+from flaskcompat.runtime.admission import Ticket
 from flaskcompat.runtime.bridge import Job, bridge
 from flaskcompat.runtime.buffer import Buffer
 from flaskcompat.runtime.registry import Model
@@ -30,16 +32,45 @@ class Run:
     """One call of a wrapper, as its reader sees it: items that come in batches, and an end.
 
     :param label: model and method, for the log.
+    :param ticket: the place that this run takes, until its reader and its work are done.
     """
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, ticket: Ticket) -> None:
         self.label = label
+        #: Since when (``time.monotonic()``) the reader waits; None while it does not.
+        self.waiting_since: float | None = None
+        #: When the reader last got something.
+        self.silent_since = monotonic()
+        #: Whether the client has left.
+        self.left = False
         self._buffer = Buffer()
         self._job: Job | None = None
+        self._ticket = ticket
+        self.model = ticket.model
+        ticket.run = self
 
-    def take(self, timeout: float | None) -> list[Any]:
-        """The items that wait, at least one unless *timeout* seconds pass or :attr:`ended` is set."""
-        return self._buffer.take(timeout)
+    def take(self) -> list[Any]:
+        """The items that wait; an empty list is a beat, or the end where :attr:`ended` or :attr:`left` is set."""
+        self.waiting_since = monotonic()
+        batch = self._buffer.take()
+        self.waiting_since = None
+        if batch:
+            self.silent_since = monotonic()
+        return batch
+
+    def take_ready(self) -> list[Any] | None:
+        """What :meth:`take` gives; None where it would wait."""
+        batch = self._buffer.take_ready()
+        if batch is not None:
+            self.waiting_since = None
+            if batch:
+                self.silent_since = monotonic()
+        return batch
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Have *listener* called, on any thread and perhaps twice, as soon as there is something to take."""
+        self.waiting_since = monotonic()
+        self._buffer.listen(listener)
 
     @property
     def ended(self) -> bool:
@@ -55,17 +86,40 @@ class Run:
         self._buffer.abandon()
         if self._job is not None:
             self._job.cancel()
+        self._ticket.reader_done()
+
+    # -- for whoever watches over it, on any thread ----------------------------------------------------------
+
+    def beat(self) -> None:
+        """Wake a reader that waits; it has something to write of its own."""
+        self._buffer.beat()
+
+    def leave(self) -> None:
+        """The client has left: the reader need not wait any more."""
+        self.left = True
+        self._buffer.abandon()
+
+    def fail(self, error: BaseException) -> None:
+        """End the run with *error*, after what waits."""
+        self._buffer.finish(error)
 
     # -- the side that makes the items ---------------------------------------------------------------------
 
     def start_thread(self, make: Callable[[], Any], context: Context | None = None) -> None:
         """Feed what *make* gives, on a worker thread in *context* (a copy of the current one)."""
         run = (context or copy_context()).run
-        threading.Thread(target=run, args=(self._work, make), name=f"flaskcompat-{self.label}", daemon=True).start()
+        worker = threading.Thread(target=run, args=(self._work, make), name=f"flaskcompat-{self.label}", daemon=True)
+        self._ticket.work_begins()
+        try:
+            worker.start()
+        except BaseException:  # no thread can be had
+            self._ticket.work_done()
+            raise
 
     def start_task(self, result: Any, context: Context | None = None) -> None:
         """Feed an awaitable or async iterable, as a task on the loop in *context* (a copy of the current one)."""
-        self._job = bridge.submit(self._feed_async(result), context or copy_context())
+        self._ticket.work_begins()
+        self._job = bridge.submit(self._feed_async(result), context or copy_context(), self.model)
         if self._buffer.abandoned:  # closed while this was on its way
             self._job.cancel()
 
@@ -77,6 +131,8 @@ class Run:
             self._buffer.finish(None if self._buffer.abandoned else abandoned)
         except BaseException as error:
             self._buffer.finish(error)
+        finally:
+            self._ticket.work_done()
 
     def _feed(self, result: Any) -> None:
         if _is_async(result):
@@ -121,77 +177,94 @@ class Run:
         except BaseException as error:
             # Cancelled by the reader who left: nobody is to be told. Everything else is handed over as data.
             buffer.finish(None if buffer.abandoned and isinstance(error, asyncio.CancelledError) else error)
+        finally:
+            self._ticket.work_done()
 
 
 class Ready:
     """A run that was over when the method returned; has the reader's half of :class:`Run`."""
 
     ended = False
+    left = False
     error: BaseException | None = None
 
-    def __init__(self, label: str, items: list[Any]) -> None:
+    def __init__(self, label: str, items: list[Any], ticket: Ticket) -> None:
         self.label = label
         self._items = items
+        self._ticket = ticket
 
-    def take(self, timeout: float | None) -> list[Any]:
+    def take(self) -> list[Any]:
         self.ended = True
         return self._items
 
     def close(self) -> None:
-        pass
+        self._ticket.reader_done()
 
 
-def invoke(
-    model: Model,
-    surface: Surface,
-    payload: list[dict[str, Any]],
-    body: dict[str, Any],
-    headers: Mapping[str, str],
-    *,
-    stream: bool,
-) -> Run | Ready:
-    """Call *model*'s method for *surface* and give its run.
+def method_of(model: Model, surface: Surface) -> str:
+    """The name of *model*'s method for *surface*.
 
-    What the method itself raises is raised here or, where it runs elsewhere, is the run's error.
-
-    :raises UnsupportedEndpoint: if the wrapper has no such method.
+    :raises UnsupportedEndpoint: if it has none.
     """
     name = method_for(model.wrapper, surface)
     if name is None:
         raise UnsupportedEndpoint(model.name, f"run_{surface}")
+    return name
+
+
+def invoke(
+    model: Model,
+    name: str,
+    payload: list[dict[str, Any]],
+    body: dict[str, Any],
+    extras: Mapping[str, Any],
+    ticket: Ticket,
+    *,
+    elsewhere: bool,
+) -> Run | Ready:
+    """Call *model*'s method *name* and give its run.
+
+    What the method itself raises is raised here or, where it runs elsewhere, is the run's error.
+
+    :param extras: arguments for the methods that declare them, such as ``headers``.
+    :param ticket: the run's place, given back by its ``close()``; by the caller if this raises.
+    :param elsewhere: call a synchronous method on a thread of its own, so that this does not wait for it.
+    """
     bridge.refuse_loop_thread()
     method = getattr(model.wrapper, name)
-    kwargs = {"headers": headers} if name in model.with_headers else {}
+    kwargs = {extra: extras[extra] for extra in model.extras[name]}
     label = f"{model.name}.{name}"
 
     def call() -> Any:
         return method(model.name, payload, body, **kwargs)
 
-    if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
-        run = Run(label)
+    if name in model.asynchronous:
+        run = Run(label, ticket)
         run.start_task(call())
         return run
-    if stream:
-        run = Run(label)
+    if elsewhere:
+        run = Run(label, ticket)
         run.start_thread(call)
         return run
-    return _called_here(call, label)
+    return _called_here(call, label, ticket)
 
 
-def _called_here(call: Callable[[], Any], label: str) -> Run | Ready:
+def _called_here(call: Callable[[], Any], label: str, ticket: Ticket) -> Run | Ready:
     """Call where the request is: nothing needs to be sent before the answer is whole."""
     context = copy_context()
     result = context.run(call)
+    if type(result) is str:
+        return Ready(label, [result], ticket)
     if isinstance(result, list | tuple):
-        return Ready(label, list(result))
-    run = Run(label)
+        return Ready(label, list(result), ticket)
+    run = Run(label, ticket)
     if _is_async(result):
         run.start_task(result, context)
     elif is_many(result):
         run.start_thread(lambda: result, context)
     else:
         check_whole(result)
-        return Ready(label, [result])
+        return Ready(label, [result], ticket)
     return run
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from flaskcompat.errors import ModelNotFound, PipelineLoadError
-from flaskcompat.runtime.wrapper import METHODS, BasePipelineWrapper, implements, method_for, takes_headers
+from flaskcompat.runtime.wrapper import METHODS, BasePipelineWrapper, extras_of, implements, method_for
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,19 @@ class Model:
         return tuple(name for name, has in (("chat", chat), ("responses", response), ("files", upload)) if has)
 
     @cached_property
-    def with_headers(self) -> frozenset[str]:
-        """Names of the methods that ask for the request's headers."""
-        return frozenset(m for m in METHODS if implements(self.wrapper, m) and takes_headers(self.wrapper, m))
+    def asynchronous(self) -> frozenset[str]:
+        """The methods that are coroutines or async generators, and belong on a loop."""
+        methods = {m: getattr(self.wrapper, m) for m in METHODS if implements(self.wrapper, m)}
+        return frozenset(
+            name
+            for name, method in methods.items()
+            if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
+        )
+
+    @cached_property
+    def extras(self) -> dict[str, tuple[str, ...]]:
+        """By method: the names of what it asks for beside the request."""
+        return {m: extras_of(self.wrapper, m) for m in METHODS if implements(self.wrapper, m)}
 
 
 class Registry:

@@ -18,7 +18,8 @@ class BasePipelineWrapper:
     ``run_`` method; each enables the endpoint of its name, and where both forms exist the async one is used.
     A ``run_`` method gives a text, a Haystack ``ChatMessage``, an OpenAI object, or chunks: a list, an iterator, a
     generator or an async generator (or it is a generator function itself). A method that has a parameter named
-    ``headers`` gets the request's headers, a case-insensitive mapping.
+    ``headers`` gets the request's headers, a case-insensitive mapping; one that has a parameter ``principal`` gets
+    whom the request comes from, None where nobody is asked.
     """
 
     #: Whatever :meth:`setup` puts here; most often a ``Pipeline`` or ``Agent``.
@@ -26,6 +27,8 @@ class BasePipelineWrapper:
     #: Show calls of tools that ran on this side, with their results, as items of a response; None leaves it to
     #: the setting ``FLASKCOMPAT_SHOW_TOOL_CALLS``. Clients that run tools themselves may take them for their own.
     show_tool_calls: bool | None = None
+    #: How many answers of this model may be made at the same time; None: as many as the process makes at all.
+    max_generations: int | None = None
 
     def setup(self) -> None:
         """Prepare the wrapper, once, before the first request."""
@@ -83,9 +86,14 @@ def method_for(wrapper: BasePipelineWrapper, surface: Surface) -> str | None:
     return next((name for name in (f"{sync}_async", sync) if implements(wrapper, name)), None)
 
 
-def takes_headers(wrapper: BasePipelineWrapper, method: str) -> bool:
-    """Whether *method* declares a parameter ``headers``."""
-    return "headers" in inspect.signature(getattr(wrapper, method)).parameters
+#: What a method gets if it declares a parameter of this name.
+EXTRAS = ("headers", "principal")
+
+
+def extras_of(wrapper: BasePipelineWrapper, method: str) -> tuple[str, ...]:
+    """Those of :data:`EXTRAS` that *method* declares."""
+    parameters = inspect.signature(getattr(wrapper, method)).parameters
+    return tuple(name for name in EXTRAS if name in parameters)
 
 
 class Headers(Mapping[str, str]):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
 from flask import Flask
 
-from flaskcompat.blueprints.replies import EventStream
+from flaskcompat.blueprints.event_stream import EventStream
 from flaskcompat.config import set_defaults
 from flaskcompat.protocol.chat import ChatCompletionMachine
 from flaskcompat.protocol.machine import Machine
@@ -21,6 +22,7 @@ class Batches:
 
     label = "m.run"
     error: BaseException | None = None
+    left = False
 
     def __init__(self, *batches: list[Any]) -> None:
         self._batches = list(batches)
@@ -30,7 +32,7 @@ class Batches:
     def ended(self) -> bool:
         return not self._batches
 
-    def take(self, timeout: float | None) -> list[Any]:
+    def take(self) -> list[Any]:
         return self._batches.pop(0)
 
     def close(self) -> None:
@@ -41,7 +43,7 @@ def stream(machine: Machine, run: Any) -> EventStream:
     app = Flask("x")
     set_defaults(app)
     with app.app_context():
-        body = EventStream(machine, run, lambda: False, 15.0)
+        body = EventStream(machine, run, lambda: None)
         body.begin()
     return body
 
@@ -54,6 +56,14 @@ def test_what_waits_together_goes_out_in_one_write_of_whole_events(make: Any) ->
     assert b"first " in first and b"w0 " not in first
     assert len(frames(burst.decode())) == 100 and burst.endswith(b"\n\n")
     assert b"last" in last and last.endswith(b"data: [DONE]\n\n")
+
+
+def test_stream_that_is_dropped_takes_no_lock() -> None:
+    run = Batches(["a"], ["b"])
+    body = stream(ChatCompletionMachine(model="m"), run)
+    del body
+    gc.collect()
+    assert run.closed == 0, "a finalizer may run inside of a lock; the watch over the run closes it"
 
 
 def test_closing_ends_the_run_whenever_it_comes() -> None:

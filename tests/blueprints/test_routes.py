@@ -211,7 +211,7 @@ def test_request_inside_a_request(asynchronous: bool) -> None:
         answer = app.test_client().get("/v1/models", headers={"x-request-id": "second"})
         return f"{answer.headers['x-request-id']} in {request_id.get()}"
 
-    app.extensions["flaskcompat"].add("outer", returning(ask))
+    app.extensions["flaskcompat"].registry.add("outer", returning(ask))
     response = post(app, "/v1/chat/completions", chat_body("outer"), headers={"x-request-id": "first"})
     assert response.json["choices"][0]["message"]["content"] == "second in first"
     assert response.headers["x-request-id"] == "first" and request_id.get() == "-"
@@ -246,11 +246,12 @@ def test_inside_a_blueprint_of_the_host_s() -> None:
     from flaskcompat.blueprints import make_blueprint
     from flaskcompat.config import set_defaults
     from flaskcompat.runtime.registry import Registry
+    from flaskcompat.runtime.state import State
 
     app, parent, registry = Flask("host"), Blueprint("parent", __name__, url_prefix="/p"), Registry()
     set_defaults(app)
     registry.add("m", returning("ok"))
-    parent.register_blueprint(make_blueprint(registry), url_prefix="/ai")
+    parent.register_blueprint(make_blueprint(State(registry)), url_prefix="/ai")
     app.register_blueprint(parent)
     app.add_url_rule("/other", view_func=lambda: jsonify({}), endpoint="other")
     client = app.test_client()

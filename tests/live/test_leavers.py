@@ -14,7 +14,7 @@ from flask import Flask
 from werkzeug.serving import make_server
 
 from flaskcompat import BasePipelineWrapper
-from flaskcompat.blueprints.requests import client_probe
+from flaskcompat.blueprints.servers import client_probe
 
 from ..support import TIMEOUT, chat_body, eventually, make_app
 from .test_streams import _request

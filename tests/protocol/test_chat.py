@@ -20,6 +20,8 @@ from flaskcompat.protocol.deltas import (
     ToolResult,
     deltas,
 )
+from flaskcompat.protocol.machine import AnswerTooLong
+from flaskcompat.protocol.responses import ResponseMachine
 from flaskcompat.protocol.usage import Usage
 
 from ..support import counting_ids
@@ -375,3 +377,23 @@ def test_every_chunk_and_answer_is_valid_for_the_sdk() -> None:
         ChatCompletionChunk.model_validate(event, strict=True)
         assert sse.frame(event).startswith("data: {")
     ChatCompletion.model_validate(made.result(), strict=True)
+
+
+@pytest.mark.parametrize("make", [ChatCompletionMachine, ResponseMachine])
+def test_text_that_is_kept_is_bounded(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flaskcompat.protocol.machine.MOST_TEXT", 10)
+    machine = make(model="m")
+    machine.start()
+    for delta in (Reasoning("12345"), Text("12345")):
+        machine.feed(delta)
+    machine.check_size()
+    machine.text_frame("6")
+    with pytest.raises(AnswerTooLong, match="longer than 10"):
+        machine.check_size()
+
+
+def test_stream_that_keeps_nothing_has_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flaskcompat.protocol.machine.MOST_TEXT", 10)
+    machine = ChatCompletionMachine(model="m", keep=False)
+    machine.text_frame("x" * 100)
+    machine.check_size()

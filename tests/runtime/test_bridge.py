@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from flaskcompat.runtime.abandon import Abandoned
 from flaskcompat.runtime.bridge import EXECUTOR_THREADS, AsyncBridge
 
 from ..support import eventually
@@ -44,7 +46,7 @@ def result_of(bridge: AsyncBridge, coroutine: Any, context: contextvars.Context 
 
 
 def test_no_thread_before_the_first_coroutine(bridge: AsyncBridge) -> None:
-    assert bridge._thread is None
+    assert bridge.loops == 0
 
     async def where() -> str:
         return threading.current_thread().name
@@ -159,9 +161,10 @@ def test_close_cancels_waits_and_allows_a_new_start(bridge: AsyncBridge) -> None
 
     job = bridge.submit(wait(), contextvars.copy_context())
     assert begun.wait(10)
-    thread = bridge._thread
+    assert bridge._current is not None
+    thread = bridge._current.thread
     bridge.close()
-    assert ended.is_set() and thread is not None and not thread.is_alive()
+    assert ended.is_set() and not thread.is_alive()
     job.cancel()
     bridge.close()
 
@@ -180,17 +183,19 @@ def test_close_does_not_wait_for_ever(bridge: AsyncBridge, caplog: pytest.LogCap
 
     bridge.submit(block(), contextvars.copy_context())
     assert begun.wait(10)
-    thread = bridge._thread
+    assert bridge._current is not None
+    thread = bridge._current.thread
     bridge.close(timeout=-0.9)
     assert "did not end" in caplog.text
+    assert thread.is_alive()
     free.set()
-    assert thread is not None
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_forked_child_starts_a_loop_of_its_own() -> None:
     code = """
 import contextvars, os, threading
+from flaskcompat.runtime.abandon import Abandoned
 from flaskcompat.runtime.bridge import bridge
 
 def run():
@@ -218,6 +223,7 @@ print("both ran")
 def test_generators_are_closed_at_exit() -> None:
     code = """
 import asyncio, contextvars, threading
+from flaskcompat.runtime.abandon import Abandoned
 from flaskcompat.runtime.bridge import bridge
 
 begun = threading.Event()
@@ -232,3 +238,116 @@ begun.wait(10)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "closed", done.stderr
+
+
+def block(bridge: AsyncBridge, owner: str, free: threading.Event) -> threading.Event:
+    """Have a task of *owner*'s block the loop until *free* is set; gives what is set when it does."""
+    blocks = threading.Event()
+
+    async def work() -> None:
+        blocks.set()
+        free.wait(20)
+
+    bridge.submit(work(), contextvars.copy_context(), owner)
+    assert blocks.wait(10)
+    return blocks
+
+
+async def _loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()
+
+
+def loop_of(bridge: AsyncBridge, owner: str) -> asyncio.AbstractEventLoop:
+    return bridge.run(_loop(), contextvars.copy_context(), owner)
+
+
+def test_blocked_loop_is_left_to_the_model_that_blocks_it(
+    bridge: AsyncBridge, caplog: pytest.LogCaptureFixture
+) -> None:
+    shared, free = loop_of(bridge, "good"), threading.Event()
+    assert loop_of(bridge, "bad") is shared
+    block(bridge, "bad", free)
+    try:
+        fresh = loop_of(bridge, "good")  # begun while the loop was blocked
+        assert fresh is not shared and bridge.loops == 2
+        assert "the model 'bad' blocks the event loop" in caplog.text and "free.wait(20)" in caplog.text
+    finally:
+        free.set()
+    assert loop_of(bridge, "bad") is shared, "its connections are there"
+    assert loop_of(bridge, "good") is fresh and loop_of(bridge, "other") is fresh
+    assert eventually(lambda: "the event loop goes on after" in caplog.text)
+
+
+def test_task_that_a_model_s_task_made_is_known_as_the_model_s(
+    bridge: AsyncBridge, caplog: pytest.LogCaptureFixture
+) -> None:
+    free = threading.Event()
+
+    async def child() -> None:
+        await asyncio.sleep(0)
+        free.wait(20)
+
+    async def parent() -> None:
+        await asyncio.gather(child())
+
+    bridge.submit(parent(), contextvars.copy_context(), "bad")
+    try:
+        assert eventually(lambda: "the model 'bad' blocks the event loop" in caplog.text)
+    finally:
+        free.set()
+
+
+def test_what_waits_behind_a_blocked_loop_begins_once(bridge: AsyncBridge) -> None:
+    begun: list[int] = []
+    free = threading.Event()
+
+    async def work(number: int) -> None:
+        begun.append(number)
+
+    block(bridge, "bad", free)
+    for number in range(50):
+        bridge.submit(work(number), contextvars.copy_context(), "good" if number % 2 else "bad")
+    assert eventually(lambda: len(begun) == 25)
+    free.set()
+    assert eventually(lambda: bridge.active == 0)
+    assert sorted(begun) == list(range(50))
+
+
+def test_job_cancelled_behind_a_blocked_loop_is_cancelled_where_it_begins(bridge: AsyncBridge) -> None:
+    free, ended = threading.Event(), threading.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    block(bridge, "bad", free)
+    bridge.submit(work(), contextvars.copy_context(), "good").cancel()
+    assert ended.wait(10)
+    free.set()
+
+
+def test_loop_that_nobody_owns_is_given_up_when_it_is_done(bridge: AsyncBridge) -> None:
+    free = threading.Event()
+    first = loop_of(bridge, "good")
+    first.call_soon_threadsafe(free.wait, 20)  # no task, so nobody's
+    second = loop_of(bridge, "good")
+    assert second is not first and bridge.loops == 2
+    free.set()
+    assert eventually(lambda: bridge.loops == 1) and eventually(first.is_closed)
+
+
+def test_errors_that_nobody_waits_for_are_logged_unless_they_are_of_an_abandoned_run(
+    bridge: AsyncBridge, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(error: BaseException) -> None:
+        raise error
+
+    async def main() -> None:
+        for error in (Abandoned(), ValueError("lost")):
+            await asyncio.wait([asyncio.create_task(fail(error))])
+        gc.collect()
+
+    result_of(bridge, main())
+    assert eventually(lambda: "lost" in caplog.text) and "Abandoned" not in caplog.text

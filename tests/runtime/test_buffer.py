@@ -21,7 +21,7 @@ def in_thread(work: Callable[[], None]) -> threading.Thread:
 def drain(buffer: Buffer) -> list[int]:
     items = []
     while not buffer.ended:
-        items += buffer.take(10)
+        items += buffer.take()
     return items
 
 
@@ -29,17 +29,18 @@ def test_takes_all_that_waits_at_once() -> None:
     buffer = Buffer()
     for i in range(5):
         buffer.put(i)
-    assert buffer.take(0) == [0, 1, 2, 3, 4]
-    assert buffer.take(0) == [] and not buffer.ended
+    assert buffer.take() == [0, 1, 2, 3, 4]
+    buffer.beat()
+    assert buffer.take() == [] and not buffer.ended
 
 
 def test_end_comes_after_the_items_and_carries_the_error() -> None:
     buffer, error = Buffer(), ValueError()
     buffer.put(1)
     buffer.finish(error)
-    assert buffer.take(0) == [1]
+    assert buffer.take() == [1]
     assert buffer.ended and buffer.error is error
-    assert buffer.take(None) == []
+    assert buffer.take() == []
 
 
 def test_reader_wakes_for_each_item() -> None:
@@ -54,8 +55,8 @@ def test_reader_wakes_for_each_item() -> None:
     thread = in_thread(write)
     for i in range(200):
         turn.release()
-        assert buffer.take(10) == [i]
-    assert buffer.take(10) == [] and buffer.ended
+        assert buffer.take() == [i]
+    assert buffer.take() == [] and buffer.ended
     thread.join()
 
 
@@ -83,7 +84,7 @@ def test_several_writers() -> None:
     threads = [in_thread(lambda s=s: write(s)) for s in range(0, 8000, 1000)]  # type: ignore[misc]
     items: list[int] = []
     while len(items) < 8000:
-        items += buffer.take(10)
+        items += buffer.take()
     assert sorted(items) == list(range(8000))
     for thread in threads:
         thread.join()
@@ -100,9 +101,10 @@ def test_writer_is_held_at_the_bound() -> None:
     thread = in_thread(write)
     assert eventually(lambda: buffer._full)
     assert len(written) == 9
-    assert buffer.take(0) == list(range(10))
+    assert buffer.take() == list(range(10))
     while thread.is_alive():
-        buffer.take(0.01)
+        buffer.beat()
+        buffer.take()
 
 
 def test_leaving_reader_frees_a_writer_that_waits() -> None:
@@ -136,14 +138,14 @@ def test_straggler_is_let_go_when_the_end_was_read() -> None:
     buffer.finish(ValueError())
     thread = in_thread(write)
     assert eventually(lambda: buffer._full)
-    buffer.take(0)
+    buffer.take()
     thread.join(10)
     assert len(seen) == 1 and buffer.ended
 
 
 def test_leaving_wakes_the_reader_itself() -> None:
     buffer, taken = Buffer(), []
-    thread = in_thread(lambda: taken.append(buffer.take(None)))
+    thread = in_thread(lambda: taken.append(buffer.take()))
     assert eventually(lambda: buffer._asleep)
     buffer.abandon()
     thread.join(10)
@@ -215,4 +217,4 @@ def test_room_made_after_the_loop_is_closed() -> None:
         await asyncio.wait([task])
 
     asyncio.run(write())
-    assert buffer.take(0) == [1]
+    assert buffer.take() == [1]

@@ -12,8 +12,9 @@ import pytest
 from flaskcompat import BasePipelineWrapper, Registry
 from flaskcompat.errors import UnsupportedEndpoint, WrapperContractError
 from flaskcompat.runtime.abandon import Abandoned
+from flaskcompat.runtime.admission import Admission, Places
 from flaskcompat.runtime.bridge import bridge
-from flaskcompat.runtime.invoke import invoke
+from flaskcompat.runtime.invoke import invoke, method_of
 from flaskcompat.runtime.registry import Model
 from flaskcompat.runtime.wrapper import Headers
 
@@ -27,14 +28,21 @@ def model(wrapper: BasePipelineWrapper) -> Model:
     return Registry().add("m", wrapper)
 
 
+def call(registered: Model, surface: Any, stream: bool, body: Any = None, headers: Headers | None = None) -> Any:
+    ticket = Admission().enter(registered.name, Places(None, 0), None, lambda: False)
+    extras = {"headers": headers or Headers([]), "principal": "someone"}
+    method = method_of(registered, surface)
+    return invoke(registered, method, [], body or {"model": "m"}, extras, ticket, elsewhere=stream)
+
+
 def start(wrapper: BasePipelineWrapper, stream: bool, headers: Headers | None = None) -> Any:
-    return invoke(model(wrapper), "chat_completion", [], {"model": "m"}, headers or Headers([]), stream=stream)
+    return call(model(wrapper), "chat_completion", stream, headers=headers)
 
 
 def read(run: Any) -> list[Any]:
     items = []
     while not run.ended:
-        items += run.take(20)
+        items += run.take()
     run.close()
     return items
 
@@ -89,7 +97,7 @@ def test_surface_that_is_missing() -> None:
             return ""
 
     with pytest.raises(UnsupportedEndpoint, match="run_response"):
-        invoke(model(ChatOnly()), "response", [], {}, Headers([]), stream=False)
+        call(model(ChatOnly()), "response", False)
 
 
 def test_headers_go_where_they_are_declared() -> None:
@@ -122,7 +130,7 @@ def test_closing_ends_a_generator_at_its_next_item(stream: bool) -> None:
 
     wrapper = Wrapper()
     run = start(wrapper, stream)
-    assert run.take(20) == ["a"]
+    assert run.take() == ["a"]
     run.close()
     assert not wrapper.closed.is_set()
     wrapper.go.set()
@@ -141,7 +149,7 @@ def test_closing_cancels_what_is_asynchronous_at_once(stream: bool) -> None:
 
     wrapper = Wrapper()
     run = start(wrapper, stream)
-    assert run.take(20) == ["a"]
+    assert run.take() == ["a"]
     run.close()
     assert wrapper.closed.wait(20)
     run.close()
@@ -160,7 +168,7 @@ def test_closing_twice_lets_the_cleaning_up_end() -> None:
                 cleaned.set()
 
     run = start(Wrapper(), True)
-    assert run.take(20) == ["a"]
+    assert run.take() == ["a"]
     run.close()
     run.close()
     assert cleaned.wait(20)
@@ -197,11 +205,11 @@ def test_closing_that_fails_is_logged_alone(caplog: pytest.LogCaptureFixture) ->
                 raise ValueError("closing")
 
     registered = model(Wrapper())
-    run = invoke(registered, "chat_completion", [], {}, Headers([]), stream=True)
-    run.take(20)
+    run = call(registered, "chat_completion", True)
+    run.take()
     run.close()
-    run = invoke(registered, "response", [], {}, Headers([]), stream=True)
-    assert run.take(20) == ["a"]
+    run = call(registered, "response", True)
+    assert run.take() == ["a"]
     run.close()
     assert eventually(lambda: bridge.active == 0)
 
@@ -257,10 +265,10 @@ def test_context_is_a_copy_that_lasts_over_the_run() -> None:
     token = variable.set("request")
     try:
         for stream in (False, True):
-            read(invoke(registered, "chat_completion", [], {}, Headers([]), stream=stream))
+            read(call(registered, "chat_completion", stream))
             assert seen == ["request", "from method", "from items"]
             seen.clear()
-        read(invoke(registered, "response", [], {}, Headers([]), stream=True))
+        read(call(registered, "response", True))
         assert seen == ["request", "from async"]
         assert variable.get() == "request"
     finally:
@@ -307,7 +315,7 @@ def test_500_asynchronous_streams_at_once_stay_apart() -> None:
 
     def client(number: int) -> None:
         body = {"number": number}
-        answers[number] = read(invoke(registered, "chat_completion", [], body, Headers([]), stream=True))
+        answers[number] = read(call(registered, "chat_completion", True, body))
 
     threads = [threading.Thread(target=client, args=(n,)) for n in range(500)]
     for thread in threads:

@@ -40,7 +40,7 @@ def test_model_tells_its_surfaces_and_header_methods() -> None:
     assert registry.add("chat", Chat).surfaces == ("chat",)
     full = registry.add("full", Full)
     assert full.surfaces == ("chat", "responses", "files")
-    assert full.with_headers == {"run_response_async"}
+    assert full.extras["run_response_async"] == ("headers",)
 
 
 def test_created_is_when_it_was_added(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from flaskcompat import BasePipelineWrapper
-from flaskcompat.runtime.wrapper import Headers, implements, method_for, takes_headers
+from flaskcompat.runtime.wrapper import Headers, extras_of, implements, method_for
 
 
 class Both(BasePipelineWrapper):
@@ -31,8 +31,8 @@ def test_inherited_methods_count() -> None:
 
 
 def test_headers_are_asked_for_by_name() -> None:
-    assert takes_headers(Both(), "run_chat_completion_async")
-    assert not takes_headers(Both(), "run_chat_completion")
+    assert extras_of(Both(), "run_chat_completion_async") == ("headers",)
+    assert extras_of(Both(), "run_chat_completion") == ()
 
 
 def test_base_methods_say_that_they_are_missing() -> None:

@@ -1,0 +1,162 @@
+"""Compressed request bodies, decoded as they are read and under the body's limit."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Callable
+from typing import IO, Any, Protocol, cast
+
+from flask import Request
+
+from flaskcompat.errors import InvalidEncoding, RequestTooLarge, UnsupportedMediaType
+from flaskcompat.log import log
+
+_PIECE = 64 * 1024
+
+
+class _Decoder(Protocol):
+    """What ``zlib.decompressobj`` gives."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unconsumed_tail(self) -> bytes: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int = ..., /) -> bytes: ...
+
+
+def body_stream(request: Request) -> IO[bytes]:
+    """The request's body, decoded; reading it past ``request.max_content_length`` raises.
+
+    :raises UnsupportedMediaType: for an encoding that is not known here.
+    """
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if encoding in ("", "identity"):
+        return request.stream
+    make = _DECODERS.get(encoding)
+    if make is None:
+        raise UnsupportedMediaType("Request bodies may be compressed by gzip, deflate or zstd alone.")
+    return cast("IO[bytes]", io.BufferedReader(_Decoded(request.stream, make(), request.max_content_length), _PIECE))
+
+
+class _Decoded(io.RawIOBase):
+    """A stream decoded piece by piece.
+
+    :param limit: of decoded bytes; None for none.
+    """
+
+    def __init__(self, source: IO[bytes], decoder: _Decoder, limit: int | None) -> None:
+        self._source = source
+        self._decoder = decoder
+        self._left = limit
+        self._pending = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._next(len(buffer))
+        if self._left is not None:
+            self._left -= len(data)
+            if self._left < 0:
+                raise RequestTooLarge
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _next(self, most: int) -> bytes:
+        decoder = self._decoder
+        while not decoder.eof:
+            try:
+                # Also without input: some output may still be inside.
+                data = decoder.decompress(self._pending, most)
+            except Exception:  # each library has errors of its own
+                raise InvalidEncoding from None
+            self._pending = decoder.unconsumed_tail
+            if data:
+                return data
+            if not self._pending and not decoder.eof:
+                self._pending = self._source.read(_PIECE)
+                if not self._pending:
+                    raise InvalidEncoding  # cut off
+        if decoder.unused_data or self._pending or self._source.read(1):
+            raise InvalidEncoding  # something stands behind it, which one reader would see and another not
+        return b""
+
+
+def _gzip() -> _Decoder:
+    return zlib.decompressobj(16 + zlib.MAX_WBITS)
+
+
+class _Deflate:
+    """``deflate`` is zlib's format; some clients send the bare one that the name suggests."""
+
+    def __init__(self) -> None:
+        self._inner: Any = None
+
+    def decompress(self, data: bytes, max_length: int = 0, /) -> bytes:
+        if self._inner is None:
+            if not data:
+                return b""
+            is_zlib = data[0] & 0x0F == 8 and (len(data) < 2 or (data[0] * 256 + data[1]) % 31 == 0)
+            self._inner = zlib.decompressobj(zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS)
+        return bytes(self._inner.decompress(data, max_length))
+
+    @property
+    def eof(self) -> bool:
+        return self._inner is not None and bool(self._inner.eof)
+
+    @property
+    def unconsumed_tail(self) -> bytes:
+        return b"" if self._inner is None else bytes(self._inner.unconsumed_tail)
+
+    @property
+    def unused_data(self) -> bytes:
+        return bytes(self._inner.unused_data)
+
+
+class _Zstd:
+    """zstd by the package ``zstandard``, whose decoders take no limit: it is fed in small pieces."""
+
+    # A frame's header may ask for a window of this many bytes at most.
+    _WINDOW = 8 * 1024 * 1024
+    # Input for one step. What it becomes is bounded by the format: a block of 4 bytes or more gives 128 kB at most.
+    _STEP = 64
+
+    def __init__(self) -> None:
+        try:
+            import zstandard
+        except ImportError:
+            log.warning("a client sent a zstd body; pip install 'flaskcompat[zstd]' lets it be read")
+            raise UnsupportedMediaType("Request bodies in zstd are not supported on this server.") from None
+        self._inner = zstandard.ZstdDecompressor(max_window_size=self._WINDOW).decompressobj()
+        self._ready = b""
+        self.unconsumed_tail = b""
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._inner.eof) and not self._ready
+
+    @property
+    def unused_data(self) -> bytes:
+        return bytes(self._inner.unused_data)
+
+    def decompress(self, data: bytes, max_length: int = 0, /) -> bytes:
+        self.unconsumed_tail = data
+        if not self._ready and not self._inner.eof:
+            step, self.unconsumed_tail = data[: self._STEP], data[self._STEP :]
+            self._ready = self._inner.decompress(step)
+        given, self._ready = self._ready[:max_length], self._ready[max_length:]
+        return given
+
+
+_DECODERS: dict[str, Callable[[], _Decoder]] = {
+    "gzip": _gzip,
+    "x-gzip": _gzip,
+    "deflate": _Deflate,
+    "zstd": _Zstd,
+}

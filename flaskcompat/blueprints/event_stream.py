@@ -1,0 +1,227 @@
+"""A streamed response and its body."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
+from typing import Any
+
+from flask import Response, current_app
+
+from flaskcompat.blueprints import audit
+from flaskcompat.blueprints.failures import failure
+from flaskcompat.errors import APIError
+from flaskcompat.log import request_id
+from flaskcompat.protocol import sse
+from flaskcompat.protocol.deltas import deltas, plain_text
+from flaskcompat.protocol.machine import Machine
+from flaskcompat.runtime.invoke import Run
+
+_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # nginx would hold the stream back
+
+
+class EventStream:
+    """The events of one run, as pieces to write: waited for one after the other, or asked for when there are some.
+
+    A class rather than a generator: ``close()`` of a generator that was never started would run nothing, and the
+    run would go on. Nor has it a finalizer: that may run at any moment on any thread, also inside of a lock that
+    closing needs. Whoever watches over the run sees to it when a stream is dropped unclosed.
+
+    :param on_close: called once, when the response is over.
+    """
+
+    def __init__(self, machine: Machine, run: Run, on_close: Callable[[], None]) -> None:
+        self._machine = machine
+        self._run = run
+        self._on_close: Callable[[], None] | None = on_close
+        self._request_id = request_id.get()
+        self._tracebacks = bool(current_app.config["FLASKCOMPAT_TRACEBACKS"])
+        self._call = audit.current()
+        self._first: bytes | None = None
+        self._begun = False
+        self._over = False
+        #: Makes the response a refusal, as long as nothing of it was sent; gives the body of that.
+        self.refuse: Callable[[APIError], bytes] | None = None
+
+    def begin(self) -> None:
+        """Wait for the first step of the run, until the first keep-alive comment is due at the most.
+
+        The first events are made with it, so that they go out together. Without this, a first step that fails
+        turns the response into a refusal by :attr:`refuse`.
+
+        :raises APIError: if that step failed: no header has been sent yet.
+        """
+        try:
+            self._first = self._opening(self._run.take())
+        except BaseException as error:
+            self.close()
+            raise failure(error, self._run.label) from None
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        while True:
+            piece = self._piece(self._run.take)
+            if piece:
+                return piece
+            if self._over:
+                raise StopIteration
+
+    def poll(self) -> bytes:
+        """What there is to write at this moment; nothing where that would have to be waited for, or it is over."""
+        return self._piece(self._run.take_ready)
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Have *listener* called, on any thread and perhaps twice, as soon as :meth:`poll` may have something."""
+        self._run.listen(listener)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more comes."""
+        return self._over and self._first is None
+
+    def close(self) -> None:
+        """End the run; called by the server when the response is over, however that came."""
+        self._over = True
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            self._run.close()
+            on_close()
+
+    def _piece(self, take: Callable[[], list[Any] | None]) -> bytes:
+        """The next events, in one piece; empty if there are none."""
+        first, self._first = self._first, None
+        if first is not None:
+            return first
+        if self._over:
+            return b""
+        frames: list[str] = []
+        try:
+            batch = take()
+            if batch is None:
+                return b""
+            if not self._begun:
+                return self._opening(batch)
+            if self._run.left:
+                self.close()
+            elif not batch and not self._run.ended:
+                return sse.KEEP_ALIVE.encode("ascii")
+            frames += self._frames(batch)
+            frames += self._ending()
+        except BaseException as error:
+            if not self._begun and self.refuse is not None:
+                told = self._told(error)
+                audit.note(self._call, status=told.status)
+                return self.refuse(told)
+            if not self._begun:
+                frames += map(self._machine.encode, self._machine.start())
+            # What was made before the failure is not lost.
+            frames += self._failed(error)
+        return "".join(frames).encode("ascii")
+
+    def _opening(self, batch: list[Any]) -> bytes:
+        """The first piece.
+
+        :raises BaseException: if the run failed at its first step.
+        """
+        if self._run.left:
+            self.close()
+            return b""
+        if not batch and self._run.error is not None:
+            raise self._run.error
+        frames = [*map(self._machine.encode, self._machine.start())]
+        frames += self._frames(batch) if batch or self._run.ended else [sse.KEEP_ALIVE]
+        piece = "".join([*frames, *self._ending()]).encode("ascii")
+        self._begun = True
+        return piece
+
+    def _frames(self, batch: list[Any]) -> list[str]:
+        """The frames of all items that were there, for one write."""
+        machine = self._machine
+        frames: list[str] = []
+        add, text_frame = frames.append, machine.text_frame
+        try:
+            for item in batch:
+                text = plain_text(item)
+                if text is None:
+                    for delta in deltas(item):
+                        frames.extend(map(machine.encode, machine.feed(delta)))
+                elif text:
+                    add(text_frame(text))
+            machine.check_size()
+        except Exception as error:
+            if not frames:
+                raise
+            # What came before the failure has been made into frames, and is not lost.
+            frames += self._failed(error)
+        return frames
+
+    def _ending(self) -> list[str]:
+        """The frames that end the stream, once the run has ended."""
+        if self._over or not self._run.ended:
+            return []
+        if self._run.error is not None:
+            return self._failed(self._run.error)
+        self._over = True
+        return [*map(self._machine.encode, self._machine.end()), self._machine.good_tail]
+
+    def _failed(self, error: BaseException) -> list[str]:
+        told = self._told(error)
+        return [*map(self._machine.encode, self._machine.fail(told)), self._machine.failed_tail]
+
+    def _told(self, error: BaseException) -> APIError:
+        """What the client is told of *error*; the stream is over."""
+        token = request_id.set(self._request_id)
+        try:
+            told = failure(error, self._run.label, tracebacks=self._tracebacks)
+        finally:
+            request_id.reset(token)
+        audit.note(self._call, error=told.code or told.type)
+        self.close()
+        return told
+
+
+class StreamResponse(Response):
+    """A response whose body is an event stream."""
+
+    def __init__(self, stream: EventStream) -> None:
+        super().__init__(stream, content_type="text/event-stream; charset=utf-8", headers=_HEADERS)
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        stream = self.response
+        if not isinstance(stream, EventStream):  # a host's hook has put another one in its place
+            return super().__call__(environ, start_response)
+        _, status, headers = self.get_wsgi_response(environ)
+        start_response(status, headers)
+
+        def refuse(error: APIError) -> bytes:
+            body = sse.dumps(error.body()).encode()
+            own = {"Content-Type": "application/json", "Content-Length": str(len(body)), **error.headers}
+            replaced = {name.lower() for name in (*own, *_HEADERS)}
+            kept = [(name, value) for name, value in headers if name.lower() not in replaced]
+            start_response(
+                f"{error.status} {HTTPStatus(error.status).phrase.upper()}",
+                [*kept, *own.items()],
+                (type(error), error, None),
+            )
+            return body
+
+        stream.refuse = refuse
+        return Body(stream, self.close)
+
+
+class Body:
+    """An event stream as its response hands it to the server, if nothing has been put in between.
+
+    :param close: ends the stream and calls what waits for the response's end.
+    """
+
+    __slots__ = ("close", "stream")
+
+    def __init__(self, stream: EventStream, close: Callable[[], None]) -> None:
+        self.stream = stream
+        self.close = close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.stream)

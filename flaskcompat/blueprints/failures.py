@@ -1,0 +1,89 @@
+"""Whatever goes wrong, as an answer in OpenAI's shape, and in the log under the request's id."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, current_app, request
+from werkzeug.exceptions import HTTPException
+
+from flaskcompat.blueprints import audit
+from flaskcompat.errors import (
+    LOG_LIMIT,
+    APIError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    PipelineError,
+    RequestTooLarge,
+    shorten,
+)
+from flaskcompat.log import log, request_id
+from flaskcompat.protocol import sse
+
+
+def json_reply(value: Any, status: int = 200) -> Response:
+    """*value* as a JSON response."""
+    return Response(sse.dumps(value), status, content_type="application/json")
+
+
+def failure(error: BaseException, label: str, *, tracebacks: bool | None = None) -> APIError:
+    """What the client is told of *error*; the error itself goes to the log alone.
+
+    :param label: whose error it is, for the log.
+    :param tracebacks: tell the client the error's type and text; by default as the setting says.
+    """
+    if isinstance(error, APIError):
+        log.info("{} answered {} ({})", label, error.status, error.code)
+        told: APIError = error
+    else:
+        log.opt(exception=error).error("{} failed", label)
+        if tracebacks is None:
+            tracebacks = current_app.config["FLASKCOMPAT_TRACEBACKS"]
+        told = PipelineError(f"{type(error).__name__}: {error}" if tracebacks else None)
+    told.name_request(request_id.get())
+    return told
+
+
+def error_response(error: Exception) -> Response | HTTPException:
+    """Any error as a response in OpenAI's shape; error handler of the blueprint."""
+    if isinstance(error, HTTPException):
+        if error.response is not None or (error.code or 500) < 400:
+            return error  # a host's own response, or a redirect
+        error = from_http_exception(error)
+    if not isinstance(error, APIError):
+        log.opt(exception=error).error(
+            "unforeseen error in {} {}", shorten(request.method), shorten(request.path, LOG_LIMIT)
+        )
+        error = APIError()
+    error.name_request(request_id.get())
+    audit.note(error=error.code or error.type)
+    response = json_reply(error.body(), error.status)
+    response.headers.update(error.headers)
+    return response
+
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_CODES = {401: "invalid_api_key", 403: "permission_denied", 429: "rate_limit_exceeded"}
+
+
+def from_http_exception(error: HTTPException) -> APIError:
+    """Werkzeug's exception as one of ours; its own text is not repeated, a host may have put anything there."""
+    status = error.code or 500
+    match status:
+        case 404:
+            return NotFound()
+        case 405:
+            return MethodNotAllowed(getattr(error, "valid_methods", None) or ())
+        case 413:
+            return RequestTooLarge()
+    if status >= 500:
+        return APIError(status=status)
+    headers = {"Retry-After": str(error.retry_after)} if getattr(error, "retry_after", None) else {}  # type: ignore[attr-defined]
+    return InvalidRequest(
+        f"The request was refused: {error.name}.",
+        status=status,
+        type=_TYPES.get(status),
+        code=_CODES.get(status),
+        headers=headers,
+    )

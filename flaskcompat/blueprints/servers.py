@@ -1,0 +1,142 @@
+"""What can be learned from the WSGI server underneath, each in its own way: waitress, gunicorn, Werkzeug's."""
+
+from __future__ import annotations
+
+import select
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from flaskcompat.runtime.admission import Places
+
+Environ = dict[str, Any]
+
+#: Threads that are left for short requests and for requests that wait, half for each; of a small server fewer.
+SPARE_THREADS = 8
+#: In the environ of servers that write streams without a thread for each.
+DETACHES = "flaskcompat.detaches"
+#: Answers that such a server makes at once, unless the setting says otherwise.
+DETACHED_ANSWERS = 1000
+
+
+def places(environ: Environ, setting: int | None) -> Places:
+    """How many answers may be made at once, and how many requests may wait.
+
+    :param setting: the number that was set, 0 for any; None takes what the server's threads allow.
+    """
+    if detaches(environ):
+        return Places(DETACHED_ANSWERS if setting is None else setting or None, SPARE_THREADS // 2)
+    threads = _threads(environ)
+    spare = SPARE_THREADS if threads is None else min(SPARE_THREADS, threads // 2)
+    running = setting or None
+    if setting is None and threads is not None:
+        running = threads - spare
+    return Places(running, spare // 2)
+
+
+def _threads(environ: Environ) -> int | None:
+    channel = _waitress_channel(environ)
+    if channel is not None:
+        return int(channel.adj.threads)
+    worker = gunicorn_worker(environ)
+    # Its other workers have one thread, or as many as there are connections.
+    return int(worker.cfg.threads) if hasattr(worker, "tpool") else None
+
+
+def _waitress_channel(environ: Environ) -> Any:
+    channel = getattr(environ.get("waitress.client_disconnected"), "__self__", None)
+    return channel if hasattr(channel, "adj") else None
+
+
+def gunicorn_worker(environ: Environ) -> Any:
+    """The gunicorn worker that this process is, None in any other process.
+
+    It is found by its own handler of SIGTERM: so nothing of the process's signals is touched.
+    """
+    if "gunicorn.socket" not in environ:
+        return None
+    worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return worker if hasattr(worker, "alive") and hasattr(worker, "cfg") else None
+
+
+def stop_check(environ: Environ, stop: Callable[[float], None], grace: float) -> Callable[[], None]:
+    """A function that calls ``stop(grace)`` once a gunicorn worker has been told to end; does nothing elsewhere."""
+    worker = gunicorn_worker(environ)
+    if worker is None:
+        return _nothing
+
+    def check() -> None:
+        if not worker.alive:
+            stop(min(grace, float(worker.cfg.graceful_timeout)))
+
+    return check
+
+
+def is_stopping(environ: Environ) -> bool:
+    """Whether the gunicorn worker that this process is has been told to end."""
+    worker = gunicorn_worker(environ)
+    return worker is not None and not worker.alive
+
+
+def _nothing() -> None:
+    pass
+
+
+def detaches(environ: Environ) -> bool:
+    """Whether the server writes streams without a thread that waits for their next event: our own runner does."""
+    return DETACHES in environ
+
+
+def client_probe(environ: Environ) -> Callable[[], bool]:
+    """A function that tells, without waiting, whether the client has left; False where the server cannot tell."""
+    disconnected = environ.get("waitress.client_disconnected")
+    if callable(disconnected):
+        return lambda: bool(disconnected())
+    connection = _connection(environ)
+    if connection is not None:
+        return lambda: _hung_up(connection)
+    return lambda: False
+
+
+def limit_writes(environ: Environ, seconds: float) -> Callable[[], None]:
+    """End a write to a client that does not read after *seconds*, where the server writes in the request's thread.
+
+    Gives a function that takes the limit back. Under our own runner the server itself sees to it.
+    """
+    connection = _connection(environ)
+    if connection is None or seconds <= 0 or connection.gettimeout() is not None:
+        return _nothing
+    connection.settimeout(seconds)
+
+    def restore() -> None:
+        try:
+            connection.settimeout(None)
+        except OSError:  # closed
+            pass
+
+    return restore
+
+
+def _connection(environ: Environ) -> socket.socket | None:
+    connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    return connection if isinstance(connection, socket.socket) else None
+
+
+def _hung_up(connection: socket.socket) -> bool:
+    try:
+        if not _is_readable(connection):
+            return False
+        return connection.recv(1, socket.MSG_PEEK) == b""
+    except ConnectionError:
+        return True
+    except (OSError, ValueError):  # TLS cannot be peeked at: no answer is no leaver
+        return False
+
+
+def _is_readable(connection: socket.socket) -> bool:
+    if hasattr(select, "poll"):  # select() has a limit
+        poll = select.poll()
+        poll.register(connection, select.POLLIN)
+        return bool(poll.poll(0))
+    return bool(select.select([connection], [], [], 0)[0])

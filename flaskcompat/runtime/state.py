@@ -1,0 +1,29 @@
+"""What one application has of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from flaskcompat.runtime.admission import Admission
+from flaskcompat.runtime.keys import Keys
+from flaskcompat.runtime.registry import Registry
+
+
+@dataclass(frozen=True)
+class State:
+    """Its models, its keys, and the answers being made; in ``app.extensions["flaskcompat"]``.
+
+    :param authenticate: a host's own login: gives for a Flask request whom it comes from, None for nobody.
+    """
+
+    registry: Registry = field(default_factory=Registry)
+    keys: Keys = field(default_factory=lambda: Keys(()))
+    authenticate: Callable[[Any], Any] | None = None
+    admission: Admission = field(default_factory=Admission)
+
+    @property
+    def guarded(self) -> bool:
+        """Whether anybody is asked who they are."""
+        return bool(self.keys) or self.authenticate is not None

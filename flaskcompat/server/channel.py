@@ -1,0 +1,283 @@
+"""One connection."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections import deque
+from collections.abc import Callable
+from http import HTTPStatus
+from time import monotonic, time
+from typing import Any
+
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.task import ErrorTask
+
+from flaskcompat.errors import APIError, InvalidRequest, RequestTooLarge, ShuttingDown
+from flaskcompat.log import log, request_id
+from flaskcompat.protocol import sse
+from flaskcompat.protocol.ids import new_id
+from flaskcompat.server.detached import Detached, DetachedStream, Task
+from flaskcompat.server.gate import Gate
+
+#: How long a refused client may go on sending what nobody reads, in seconds. Closed at once, it would not see why.
+LINGER = 5.0
+#: A client that has taken fewer bytes than this counts as one that has not read.
+LEAST_PROGRESS = 1024
+#: What may stand around a body's chunks: a size with its extensions, or the fields at the end, in bytes.
+MOST_AROUND_CHUNKS = 16384
+_CODINGS = re.compile(rb"\r\ntransfer-encoding:[ \t]*([^\r\n]*)", re.IGNORECASE)
+
+
+class Parser(HTTPRequestParser):  # type: ignore[misc]
+    """A request as it comes in; refused as soon as its head says enough."""
+
+    error: Any
+    body_rcv: Any
+
+    def __init__(self, adj: Any, gate: Gate) -> None:
+        super().__init__(adj)
+        self._gate = gate
+        self._judged = False
+        self.begun = monotonic()
+
+    def received(self, data: bytes) -> int:
+        consumed = int(super().received(data))
+        if self.error is None and self.headers_finished and not self.empty:
+            refusal = self._refusal()
+            if refusal is not None:
+                self.error = refusal
+                self.completed = True
+        if self.completed:
+            # Else waitress would ask for a body all the same, and wait for it.
+            self.expect_continue = False
+        return consumed
+
+    def parse_header(self, header_plus: bytes) -> None:
+        codings = [coding.strip(b" \t").lower() for coding in _CODINGS.findall(header_plus)]
+        if codings not in ([], [b"chunked"]):  # an empty one, or one repeated, ends the body elsewhere for others
+            raise ParsingError("Transfer-Encoding is not chunked")
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:  # a length of thousands of digits, a URL that has no parts
+            raise ParsingError("HTTP message header invalid") from error
+
+    def _refusal(self) -> APIError | None:
+        if self.chunked and len(self.body_rcv.control_line) + len(self.body_rcv.trailer) > MOST_AROUND_CHUNKS:
+            return InvalidRequest("The request is no valid HTTP.", code="invalid_http")
+        if self._judged and not (self.chunked and not self.completed):
+            return None
+        # Two lengths: what one server takes for the body's end is in the middle of it for another.
+        both = self.chunked and "CONTENT_LENGTH" in self.headers
+        if not self._judged and (both or "TRANSFER_ENCODING" in self.headers):
+            return InvalidRequest("A request has one of Content-Length and Transfer-Encoding.", code="invalid_request")
+        self._judged = True
+        return self._gate.refusal(
+            self.command.upper(), self.path, self.headers, self.content_length or self.body_bytes_received
+        )
+
+
+class ErrorAnswer(ErrorTask):  # type: ignore[misc]
+    """An error that never reached the application, in the shape of all others."""
+
+    def execute(self) -> None:
+        error = as_api_error(self.request.error)
+        token = request_id.set(new_id("req_"))
+        try:
+            log.info("{} answered before the application: {}", error.status, error.message)
+            error.name_request(request_id.get())
+            self.response_headers.append(("x-request-id", request_id.get()))
+        finally:
+            request_id.reset(token)
+        body = sse.dumps(error.body()).encode()
+        self.status = f"{error.status} {HTTPStatus(error.status).phrase}"
+        self.response_headers.append(("Content-Type", "application/json"))
+        self.response_headers.extend(error.headers.items())
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+def as_api_error(error: Any) -> APIError:
+    """waitress's error as one of ours; its text may repeat the request and is left out."""
+    if isinstance(error, APIError):
+        return error
+    match error.code:
+        case 413:
+            return RequestTooLarge()
+        case 431:
+            return InvalidRequest("The request's headers are too large.", status=431, code="headers_too_large")
+        case 500:
+            return APIError()
+    # 501, for a transfer coding that is not known, among them: no request shall give a 5xx.
+    return InvalidRequest("The request is no valid HTTP.", code="invalid_http")
+
+
+class Channel(HTTPChannel):  # type: ignore[misc]
+    """waitress's connection, which judges requests by their head and knows whether its client reads.
+
+    Its server has a ``gate``.
+    """
+
+    error_task_class = ErrorAnswer
+    will_close: bool
+    close_when_flushed: bool
+    requests: list[Any]
+
+    def __init__(self, server: Any, *args: Any, **kwargs: Any) -> None:
+        self.sent = 0
+        self.queued_at = 0.0  # when its request began to wait for a thread
+        self._task: Task | None = None
+        self.detached = False  # whether its answer holds no thread
+        self._on_drained: deque[Callable[[], None]] = deque()
+        self._mark = (monotonic(), 0)  # when the client last took a good piece, and what it had taken then
+        self._lingers_until: float | None = None
+        super().__init__(server, *args, **kwargs)
+
+    def parser_class(self, adj: Any) -> Parser:
+        return Parser(adj, self.server.gate)
+
+    def task_class(self, channel: Any, request: Any) -> Task:
+        self._task = Task(channel, request)
+        return self._task
+
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    def readable(self) -> bool:
+        return self._lingers_until is not None or bool(super().readable())
+
+    def received(self, data: bytes) -> bool:
+        return self._lingers_until is None and bool(super().received(data))
+
+    @property
+    def receiving_since(self) -> float | None:
+        """Since when a request has been coming in that is not complete (``time.monotonic()``)."""
+        return self.request.begun if self.request is not None else None
+
+    @property
+    def head_is_missing(self) -> bool:
+        return self.request is not None and not self.request.headers_finished
+
+    # -- writing ---------------------------------------------------------------------------------------------
+
+    def send(self, data: bytes, do_close: bool = True) -> int:
+        sent = int(super().send(data, do_close))
+        self.sent += sent
+        return sent
+
+    def write_soon(self, data: Any) -> int:
+        # Straight to the socket where nothing waits before it: only what that does not take needs a buffer.
+        if self.total_outbufs_len or type(data) is not bytes or not self.connected:
+            return int(super().write_soon(data))
+        size = len(data)
+        sent = self.send(data, do_close=False)
+        self.last_activity = time()
+        if sent < size:
+            super().write_soon(data[sent:] if sent else data)
+        return size
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a write would wait for the client to read."""
+        return bool(self.total_outbufs_len >= self.adj.outbuf_high_watermark)
+
+    def resume_when_drained(self, resume: Callable[[], None]) -> bool:
+        """Have *resume* called, on any thread, once a write would not wait; False if that is already so."""
+        self._on_drained.append(resume)
+        if self.is_full and self.connected:
+            return True
+        try:
+            self._on_drained.pop()
+        except IndexError:  # being called
+            return True
+        return False
+
+    def _flush_some(self, do_close: bool = True) -> bool:
+        flushed = bool(super()._flush_some(do_close))
+        if self._on_drained and not self.is_full:
+            self._call_on_drained()
+        return flushed
+
+    def _call_on_drained(self) -> None:
+        try:
+            self._on_drained.pop()()
+        except IndexError:
+            pass
+
+    def unread_for(self, now: float) -> float:
+        """For how many seconds the client has left unread what waits for it; asked now and then."""
+        since, taken = self._mark
+        if not self.total_outbufs_len or self.sent - taken >= LEAST_PROGRESS:
+            self._mark = (now, self.sent)
+            return 0.0
+        return now - since
+
+    @property
+    def answering(self) -> bool:
+        """Whether a request is being answered, or its answer is on its way."""
+        return bool(self.requests or self.total_outbufs_len)
+
+    def answer_stopped(self) -> None:
+        """Answer a request whose wrapper does not return, from outside; the process ends after it."""
+        requests = self.requests
+        if requests and self.connected and (self._task is None or not self._task.wrote_header):
+            requests[0].error = ShuttingDown()
+            try:
+                ErrorAnswer(self, requests[0]).service()
+            except Exception as error:  # the client has gone
+                log.debug("no answer at the end: {}", type(error).__name__)
+
+    # -- closing ---------------------------------------------------------------------------------------------
+
+    def cut(self) -> None:
+        """End the connection, whoever is writing to it."""
+        self._lingers_until = 0.0
+        # On the loop's thread; it closes by itself only what can be written to.
+        self.server.trigger.pull_trigger(self.handle_close)
+
+    def service(self) -> None:
+        request = self.requests[0]
+        if request.error is not None and not _has_whole_body(request):
+            self._lingers_until = monotonic() + LINGER
+        try:
+            super().service()
+        except Detached:
+            assert self._task is not None
+            self.detached = True
+            DetachedStream(self, self._task).listen()
+        else:
+            self.server.task_dispatcher.answer_over(request)
+
+    def end_answer(self) -> None:
+        """The end of an answer that was detached, as ``service()`` ends others; its connection ends with it."""
+        self.server.task_dispatcher.answer_over(self.requests[0])
+        with self.requests_lock:
+            self.close_when_flushed = True
+            for request in self.requests:
+                request.close()
+            self.requests = []
+        if self.connected:
+            self.server.pull_trigger()
+        self.last_activity = time()
+
+    def handle_close(self) -> None:
+        if self._lingers_until is not None and self.connected and monotonic() < self._lingers_until:
+            if self.will_close and not self.total_outbufs_len:
+                # The answer is out; say that nothing more comes, and let the client finish its sentence.
+                self.will_close = self.close_when_flushed = False
+                try:
+                    self.socket.shutdown(socket.SHUT_WR)
+                    return
+                except OSError:
+                    pass
+        super().handle_close()
+        self._call_on_drained()
+
+    @property
+    def has_lingered(self) -> bool:
+        return self._lingers_until is not None and monotonic() >= self._lingers_until
+
+
+def _has_whole_body(request: Any) -> bool:
+    return request.body_rcv is None or bool(request.body_rcv.completed)

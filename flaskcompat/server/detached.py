@@ -1,0 +1,214 @@
+"""Streams without threads: whoever brings a stream's next event writes it.
+
+A thread of the server's begins each request. Where the answer is an event stream that has nothing to say yet, the
+thread leaves it: the stream listens to its run from then on. What comes on an event loop is written by that loop, at
+the end of its turn; what comes from a thread is written by that thread or, if more comes at once, by one thread that
+all streams share, in larger pieces. Nobody waits for a client that does not read: a stream whose buffer is full stops
+taking from its run until the connection's buffer has been drained.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from queue import SimpleQueue
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from waitress.channel import ClientDisconnected
+from waitress.task import WSGITask
+
+from flaskcompat.blueprints.event_stream import Body
+from flaskcompat.blueprints.servers import DETACHES
+from flaskcompat.log import log
+
+if TYPE_CHECKING:
+    from flaskcompat.server.channel import Channel
+
+#: Seconds in which a second event of a stream is left to the shared thread, with all that come until it gets there.
+JOIN = 0.001
+# What is joined in memory to be written at once, in bytes.
+_MOST_JOINED = 64 * 1024
+
+
+class Detached(BaseException):
+    """Takes an answer off the thread that began it; no error."""
+
+
+class Task(WSGITask):  # type: ignore[misc]
+    """One request's answer, which is left by its thread once that would have to wait for a stream."""
+
+    wrote_header: bool
+    content_bytes_written: int
+
+    def __init__(self, channel: Channel, request: Any) -> None:
+        super().__init__(channel, request)
+        self.body: Body | None = None
+
+    def get_environment(self) -> dict[str, Any]:
+        environ: dict[str, Any] = super().get_environment()
+        environ[DETACHES] = self
+        return environ
+
+    def ready_part(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """What of *body* is there without waiting, if it is a stream as our own views give it; else all of it."""
+        if type(body) is not Body:  # something of the host's stands between
+            return body
+        self.body = body
+        return iter(body.stream.poll, b"")
+
+    def write(self, data: bytes) -> None:
+        """As waitress does it, but head and body, or a chunk and its frame, in one piece."""
+        first = not self.wrote_header
+        if not self.complete or not data or len(data) > _MOST_JOINED or not (first or self.chunked_response):
+            super().write(data)
+            return
+        head = b""
+        if first:
+            head = self.build_response_header()
+            self.wrote_header = True
+        if not self.has_body or (not self.chunked_response and self.content_length != len(data)):
+            self.channel.write_soon(head)
+            super().write(data)
+        elif self.chunked_response:
+            self.channel.write_soon(b"%b%X\r\n%b\r\n" % (head, len(data), data))
+        else:
+            self.content_bytes_written += len(data)
+            self.channel.write_soon(head + data)
+
+    def write_last(self, data: bytes) -> None:
+        """Write what ends the answer, in one piece where that is possible."""
+        if data and self.wrote_header and self.chunked_response and len(data) <= _MOST_JOINED:
+            self.channel.write_soon(b"%X\r\n%b\r\n0\r\n\r\n" % (len(data), data))
+        else:
+            if data:
+                self.write(data)
+            super().finish()
+
+    def service(self) -> None:
+        try:
+            super().service()
+        except Detached:
+            raise
+        except BaseException:
+            self._close()
+            raise
+        self._close()
+
+    def finish(self) -> None:
+        """:raises Detached: if the stream is not over."""
+        if self.body is not None and not self.body.stream.over:
+            raise Detached
+        super().finish()
+
+    def _close(self) -> None:
+        if self.body is not None:
+            self.body.close()
+
+
+class Application:
+    """The application as waitress calls it."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        task: Task = environ[DETACHES]
+        return task.ready_part(self._app(environ, start_response))
+
+
+class Writers:
+    """The thread that all detached streams share."""
+
+    def __init__(self) -> None:
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def add(self, write: Callable[[], None]) -> None:
+        """Have *write* called, which must neither raise nor wait."""
+        self._work.put(write)
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="flaskcompat-writer", daemon=True).start()
+
+    def stop(self) -> None:
+        self._work.put(None)
+
+    def _run(self) -> None:
+        while (write := self._work.get()) is not None:
+            write()
+
+
+class DetachedStream:
+    """A stream that is written by whoever brings its events.
+
+    One at a time: whoever takes the only entry out of ``_armed`` writes, until nothing is there, and puts it back.
+    """
+
+    def __init__(self, channel: Channel, task: Task) -> None:
+        assert task.body is not None
+        self._channel = channel
+        self._task = task
+        self._stream = task.body.stream
+        self._armed: deque[bool] = deque()
+        self._wrote = 0.0
+
+    def listen(self) -> None:
+        """Wait for the next event, without a thread."""
+        self._armed.append(True)
+        self._stream.listen(self._roused)
+
+    def resume(self) -> None:
+        """The connection can take more, or is closed; called once for each time that it was asked for."""
+        self._channel.server.writers.add(self._write)
+
+    def _roused(self) -> None:
+        try:
+            self._armed.pop()
+        except IndexError:  # another was faster
+            return
+        loop = asyncio._get_running_loop()
+        if loop is not None:
+            loop.call_soon(self._write)  # once the task that brought it waits: with all that it brings until then
+        elif monotonic() - self._wrote >= JOIN:
+            self._write()
+        else:
+            self._channel.server.writers.add(self._write)
+
+    def _write(self) -> None:
+        channel, stream = self._channel, self._stream
+        try:
+            while channel.connected and not stream.over:
+                if channel.is_full and channel.resume_when_drained(self.resume):
+                    return
+                piece = stream.poll()
+                if stream.over:
+                    self._task.write_last(piece)
+                elif piece:
+                    self._task.write(piece)
+                else:
+                    self._wrote = monotonic()
+                    self.listen()
+                    return
+        except (ClientDisconnected, OSError):
+            log.debug("a client left while it was written to")
+        except Exception as error:  # never on to whoever brought the event
+            log.opt(exception=error).error("a stream could not be written")
+        stream.close()
+        # What a host has to do at its end may take its time.
+        channel.server.task_dispatcher.add_short(self)
+
+    # -- as a task of a lane ---------------------------------------------------------------------------------
+
+    def service(self) -> None:
+        """End the answer."""
+        try:
+            if self._task.body is not None:
+                self._task.body.close()
+        finally:
+            self._channel.end_answer()
+
+    def cancel(self) -> None:
+        """The server has ended."""

@@ -1,0 +1,97 @@
+"""What is learned from the server underneath."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flaskcompat.blueprints.servers import gunicorn_worker, is_stopping, limit_writes, places, stop_check
+
+
+class Worker:
+    """As much of a gunicorn worker as is looked at."""
+
+    def __init__(self, threads: int) -> None:
+        self.alive = True
+        self.tpool = object()
+        self.cfg = SimpleNamespace(threads=threads, graceful_timeout=30)
+
+    def handle_exit(self, *_: Any) -> None:
+        self.alive = False
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
+    made = Worker(64)
+    monkeypatch.setattr(signal, "getsignal", lambda number: made.handle_exit)
+    return made
+
+
+def waitress(threads: int) -> dict[str, Any]:
+    class Channel:
+        adj = SimpleNamespace(threads=threads)
+
+        def check(self) -> bool:
+            return False
+
+    return {"waitress.client_disconnected": Channel().check}
+
+
+@pytest.mark.parametrize(
+    ("threads", "running", "waiting"), [(72, 64, 4), (64, 56, 4), (16, 8, 4), (8, 4, 2), (4, 2, 1), (1, 1, 0)]
+)
+def test_places_are_what_the_threads_allow(threads: int, running: int, waiting: int, worker: Worker) -> None:
+    worker.cfg.threads = threads
+    for environ in (waitress(threads), {"gunicorn.socket": object()}):
+        found = places(environ, None)
+        assert (found.running, found.waiting) == (running, waiting)
+        assert places(environ, 5).running == 5 and places(environ, 0).running is None
+
+
+def test_elsewhere_there_are_as_many_as_set() -> None:
+    assert (places({}, None).running, places({}, None).waiting) == (None, 4)
+    assert places({}, 3).running == 3
+    assert places({"waitress.client_disconnected": lambda: False}, None).running is None
+
+
+def test_gunicorn_s_worker_is_known_by_its_signal_handler(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    environ = {"gunicorn.socket": object()}
+    assert gunicorn_worker({}) is None and gunicorn_worker(environ) is worker
+    assert not is_stopping(environ)
+    stops: list[float] = []
+    check = stop_check(environ, stops.append, 10.0)
+    check()
+    assert stops == []
+    worker.handle_exit()
+    check()
+    worker.cfg.graceful_timeout = 3
+    check()
+    assert stops == [10.0, 3.0] and is_stopping(environ)
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_DFL)
+    assert gunicorn_worker(environ) is None and not is_stopping(environ)
+    stop_check(environ, stops.append, 10.0)()
+    assert len(stops) == 2
+
+
+@pytest.mark.parametrize("key", ["gunicorn.socket", "werkzeug.socket"])
+def test_writes_are_limited_and_the_limit_is_taken_back(key: str) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        restore = limit_writes({key: ours}, 2.0)
+        assert ours.gettimeout() == 2.0
+        restore()
+        assert ours.gettimeout() is None
+        ours.settimeout(7)  # somebody else's
+        limit_writes({key: ours}, 2.0)()
+        assert ours.gettimeout() == 7
+        ours.settimeout(None)
+        limit_writes({key: ours}, 0)
+        assert ours.gettimeout() is None
+        restore = limit_writes({key: ours}, 2.0)
+        ours.close()
+        restore()
+    limit_writes({}, 2.0)()
