@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from waitress.channel import ClientDisconnected
 from waitress.task import WSGITask
 
-from flaskcompat.blueprints.event_stream import Body
+from flaskcompat.blueprints.event_stream import Body, EventStream
 from flaskcompat.blueprints.servers import DETACHES
 from flaskcompat.log import log
 
@@ -40,6 +40,7 @@ class Detached(BaseException):
 class Task(WSGITask):  # type: ignore[misc]
     """One request's answer, which is left by its thread once that would have to wait for a stream."""
 
+    channel: Channel
     wrote_header: bool
     content_bytes_written: int
 
@@ -57,7 +58,12 @@ class Task(WSGITask):  # type: ignore[misc]
         if type(body) is not Body:  # something of the host's stands between
             return body
         self.body = body
-        return iter(body.stream.poll, b"")
+        return self._ready(body.stream)
+
+    def _ready(self, stream: EventStream) -> Iterator[bytes]:
+        # Nor is a client waited for that does not read.
+        while not self.channel.is_full and (piece := stream.poll()):
+            yield piece
 
     def write(self, data: bytes) -> None:
         """As waitress does it, but head and body, or a chunk and its frame, in one piece."""
