@@ -48,23 +48,29 @@ class Job:
         self._context = context
         self._unclaimed = deque([True])  # popped by the loop that begins it: popping is atomic
         self._home: LoopThread | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[Any] | None = None
         self._cancelled = False
 
     def begin_on(self, home: LoopThread) -> None:
-        """Begin on *home*, on its own thread, unless another loop was faster."""
+        """Begin on *home*, on its own thread, unless another loop is faster."""
+        # A copy each time: no two loops may be in one context.
+        home.loop.create_task(self._work(home), context=self._context.copy())
+
+    async def _work(self, home: LoopThread) -> None:
+        # Not before its first step: in the loop's turn before that, another task may have blocked it.
+        home.waiting.discard(self)
         try:
             self._unclaimed.pop()
         except IndexError:
-            home.waiting.discard(self)
             return
-        self._home = home
-        self._task = task = home.loop.create_task(self._coroutine, context=self._context)
+        task = asyncio.current_task()
+        assert task is not None
+        self._home, self._task = home, task
         home.tasks.add(task)
         task.add_done_callback(home.tasks.discard)
-        home.waiting.discard(self)
         if self._cancelled:
             self._cancel()
+        await self._coroutine
 
     @property
     def begun(self) -> bool:
@@ -94,7 +100,7 @@ class LoopThread:
         self.loop = asyncio.new_event_loop()
         self.loop.set_task_factory(_owned_task)
         self.loop.set_exception_handler(_told)
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
         self.waiting: set[Job] = set()  # those that have not begun
         #: The model that blocked this loop and keeps it to itself.
         self.owner: str | None = None

@@ -85,7 +85,7 @@ def test_all_coroutines_share_one_loop(bridge: AsyncBridge) -> None:
     assert result_of(bridge, loop()) is result_of(bridge, loop())
 
 
-def test_context_is_the_one_given(bridge: AsyncBridge) -> None:
+def test_context_is_a_copy_of_the_one_given(bridge: AsyncBridge) -> None:
     context = contextvars.copy_context()
     context.run(variable.set, "mine")
 
@@ -95,7 +95,7 @@ def test_context_is_the_one_given(bridge: AsyncBridge) -> None:
         return before
 
     assert result_of(bridge, read(), context) == "mine"
-    assert context[variable] == "changed" and variable.get() == "unset"
+    assert context[variable] == "mine" and variable.get() == "unset"
 
 
 def test_cancel_reaches_the_coroutine_even_before_it_began(bridge: AsyncBridge) -> None:
@@ -311,6 +311,29 @@ def test_what_waits_behind_a_blocked_loop_begins_once(bridge: AsyncBridge) -> No
     free.set()
     assert eventually(lambda: bridge.active == 0)
     assert sorted(begun) == list(range(50))
+
+
+def test_what_came_in_the_same_turn_as_what_blocks_the_loop_begins_elsewhere(bridge: AsyncBridge) -> None:
+    free, both_are_there = threading.Event(), threading.Event()
+    shared = loop_of(bridge, "good")
+
+    async def blocks() -> None:
+        free.wait(20)
+
+    shared.call_soon_threadsafe(both_are_there.wait, 20)
+    bridge.submit(blocks(), contextvars.copy_context(), "bad")
+    waiting = _loop()
+    given: list[asyncio.AbstractEventLoop] = []
+
+    async def good() -> None:
+        given.append(await waiting)
+
+    bridge.submit(good(), contextvars.copy_context(), "good")
+    both_are_there.set()
+    try:
+        assert eventually(lambda: given, 10) and given[0] is not shared
+    finally:
+        free.set()
 
 
 def test_job_cancelled_behind_a_blocked_loop_is_cancelled_where_it_begins(bridge: AsyncBridge) -> None:
