@@ -73,7 +73,7 @@ class EventStream:
         return self._piece(self._run.take_ready)
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Have *listener* called, on any thread and perhaps twice, as soon as :meth:`poll` may have something."""
+        """Have *listener* called, on any thread and perhaps more than once, when :meth:`poll` may have something."""
         self._run.listen(listener)
 
     @property

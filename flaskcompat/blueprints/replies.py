@@ -57,16 +57,20 @@ def reply(
     except BaseException as error:
         ticket.reader_done()
         raise failure(error, f"{model.name}.{method}") from None
-    if isinstance(run, Ready):
-        return _whole(machine, run)
-    watch = Watch(run, limits, client_probe(request.environ), _stop_check(state))
-    watch.begin()
-    if not stream:
+    try:
+        if isinstance(run, Ready):
+            return _whole(machine, run)
+        watch = Watch(run, limits, client_probe(request.environ), _stop_check(state))
+        watch.begin()
+        if stream:
+            return _streamed(machine, run, watch)
         try:
             return _whole(machine, run)
         finally:
             watch.end()
-    return _streamed(machine, run, watch)
+    except BaseException:
+        run.close()
+        raise
 
 
 def admit(state: State, model: Model) -> Ticket:

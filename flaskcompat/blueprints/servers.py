@@ -26,7 +26,10 @@ def places(environ: Environ, setting: int | None) -> Places:
     :param setting: the number that was set, 0 for any; None takes what the server's threads allow.
     """
     if detaches(environ):
-        return Places(DETACHED_ANSWERS if setting is None else setting or None, SPARE_THREADS // 2)
+        # Those that wait for the place of one model hold threads that begin the answers of all.
+        begin = int(_waitress_channel(environ).adj.threads) - SPARE_THREADS
+        running = DETACHED_ANSWERS if setting is None else setting or None
+        return Places(running, min(SPARE_THREADS, begin) // 2)
     threads = _threads(environ)
     spare = SPARE_THREADS if threads is None else min(SPARE_THREADS, threads // 2)
     running = setting or None

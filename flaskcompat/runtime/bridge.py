@@ -58,16 +58,17 @@ class Job:
 
     async def _work(self, home: LoopThread) -> None:
         # Not before its first step: in the loop's turn before that, another task may have blocked it.
-        home.waiting.discard(self)
         try:
             self._unclaimed.pop()
         except IndexError:
+            home.waiting.discard(self)
             return
         task = asyncio.current_task()
         assert task is not None
         self._home, self._task = home, task
         home.tasks.add(task)
         task.add_done_callback(home.tasks.discard)
+        home.waiting.discard(self)  # only now: it must never seem that there is nothing to do
         if self._cancelled:
             self._cancel()
         await self._coroutine
@@ -107,28 +108,31 @@ class LoopThread:
         self.closing = False
         self._beat_sent: float | None = None  # None: answered
         self._reported = False
-        self._watched = False
+        self.watched = False  # under the bridge's lock
         self.thread = threading.Thread(target=self._serve, name="flaskcompat-loop", daemon=True)
         self.thread.start()
 
     def submit(self, job: Job) -> None:
-        self.waiting.add(job)
-        self.loop.call_soon_threadsafe(job.begin_on, self)
-        if not self._watched:
-            self._watched = True
+        """Have *job* begin here; the bridge's lock is held."""
+        if not self.watched:
             watcher.add(self, monotonic() + _BEAT)
+            self.watched = True
+        self.waiting.add(job)
+        try:
+            self.loop.call_soon_threadsafe(job.begin_on, self)
+        except BaseException:
+            self.waiting.discard(job)
+            raise
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs or waits here."""
+        return not self.waiting and not self.tasks
 
     def look(self, now: float) -> float:
         """Ask for a sign of life while there is work; see :class:`~flaskcompat.runtime.watcher.Watched`."""
-        if not self.tasks and not self.waiting:
-            self._watched = False
-            watcher.remove(self)
-            if not self.tasks and not self.waiting:
-                self._bridge._idle(self)
-                return inf
-            # It came just now, and what was removed may have been the watch that was set for it.
-            self._watched = True
-            watcher.add(self, now + _BEAT)
+        if self.idle and self._bridge._rests(self):
+            return inf
         if self._beat_sent is None:
             self._beat_sent, self._reported = now, False
             try:
@@ -260,12 +264,17 @@ class AsyncBridge:
         """How many loops there are: more than one where a model has blocked one."""
         return len(self._all)
 
+    @property
+    def on_loop_thread(self) -> bool:
+        """Whether the caller is on the thread of one of these loops."""
+        return threading.get_ident() in self._idents
+
     def refuse_loop_thread(self) -> None:
         """Guard of everything that blocks on the bridge.
 
         :raises RuntimeError: on a loop's own thread, where waiting would stop what is waited for.
         """
-        if threading.get_ident() in self._idents:
+        if self.on_loop_thread:
             raise RuntimeError(
                 "a blocking call was made on the event loop's own thread: an async wrapper must not wait for "
                 "another request of this process; await it, or make it from a synchronous wrapper"
@@ -319,14 +328,19 @@ class AsyncBridge:
             f" but those of '{owner}'" if owner else "",
         )
 
-    def _idle(self, thread: LoopThread) -> None:
-        """*thread* has nothing to do; one that nobody will use again is stopped."""
+    def _rests(self, thread: LoopThread) -> bool:
+        """Look after *thread* no more, if it has nothing to do; one that nobody will use again is stopped."""
         with self._lock:
+            if not thread.idle:  # something came just now
+                return False
+            thread.watched = False
+            watcher.remove(thread)
             if thread is self._current or thread.owner is not None or thread not in self._all:
-                return
+                return True
             self._all.remove(thread)
             self._idents.discard(thread.thread.ident or 0)
         thread.stop()
+        return True
 
 
 class _OwnedTask(asyncio.Task[Any]):

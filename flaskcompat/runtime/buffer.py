@@ -69,8 +69,7 @@ class Buffer:
     def finish(self, error: BaseException | None = None) -> None:
         """Nothing more comes; *error* is why, if the run failed."""
         self._items.append(_End(error))
-        if self._asleep:
-            self._rouse()
+        self._rouse()
 
     def _rouse(self) -> None:
         self._asleep = False
@@ -78,7 +77,6 @@ class Buffer:
         if listener is None:
             self._wake.put(None)
         else:
-            self._listener = None
             listener()
 
     def _wait_for_room(self, room: int) -> None:
@@ -124,7 +122,8 @@ class Buffer:
     def listen(self, listener: Callable[[], None]) -> None:
         """Have *listener* called, on any thread, as soon as there is something to take; at once if that is now.
 
-        Two who bring something at the same time may both call it.
+        It may be called several times for one thing: whoever ends a run calls it even where an earlier call has not
+        yet led to a :meth:`take_ready`.
         """
         self._listener = listener
         self._asleep = True

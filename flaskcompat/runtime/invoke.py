@@ -68,7 +68,7 @@ class Run:
         return batch
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Have *listener* called, on any thread and perhaps twice, as soon as there is something to take."""
+        """Have *listener* called, on any thread and perhaps more than once, as soon as there is something to take."""
         self.waiting_since = monotonic()
         self._buffer.listen(listener)
 
@@ -119,7 +119,13 @@ class Run:
     def start_task(self, result: Any, context: Context | None = None) -> None:
         """Feed an awaitable or async iterable, as a task on the loop in *context* (a copy of the current one)."""
         self._ticket.work_begins()
-        self._job = bridge.submit(self._feed_async(result), context or copy_context(), self.model)
+        work = self._feed_async(result)
+        try:
+            self._job = bridge.submit(work, context or copy_context(), self.model)
+        except BaseException:  # no loop can be had
+            work.close()
+            self._ticket.work_done()
+            raise
         if self._buffer.abandoned:  # closed while this was on its way
             self._job.cancel()
 

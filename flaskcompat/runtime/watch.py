@@ -68,6 +68,7 @@ class Watch:
             return inf
         if now >= min(self._deadline, self._silent_until()):
             log.warning("{} is over its time limit and is ended", run.label)
+            self._limits, self._deadline = Limits(), inf  # once
             run.fail(PipelineTimeout())
             return inf
         waiting = run.waiting_since

@@ -73,7 +73,7 @@ class Watcher:
     def _look(self, entry: Watched, now: float) -> float:
         try:
             return entry.look(now)
-        except Exception as error:  # one that fails must not end the watch over the others
+        except BaseException as error:  # one that fails must not end the watch over the others
             log.opt(exception=error).error("looking after an open request failed")
             return inf
 

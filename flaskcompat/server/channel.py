@@ -167,15 +167,21 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return sent
 
     def write_soon(self, data: Any) -> int:
-        # Straight to the socket where nothing waits before it: only what that does not take needs a buffer.
-        if self.total_outbufs_len or type(data) is not bytes or not self.connected:
-            return int(super().write_soon(data))
-        size = len(data)
-        sent = self.send(data, do_close=False)
-        self.last_activity = time()
-        if sent < size:
-            super().write_soon(data[sent:] if sent else data)
-        return size
+        # Whoever closes the connection takes the lock, too: after that its descriptor may be another client's.
+        with self.outbuf_lock:
+            if self.total_outbufs_len or type(data) is not bytes or not self.connected:
+                return int(super().write_soon(data))
+            # Straight to the socket where nothing waits before it: only what that does not take needs a buffer.
+            size = len(data)
+            sent = self.send(data, do_close=False)
+            self.last_activity = time()
+            if sent < size:
+                super().write_soon(data[sent:] if sent else data)
+            return size
+
+    def _flush_outbufs_below_high_watermark(self) -> None:
+        if not self.detached:  # else whoever brings the events of a stream would wait for its client
+            super()._flush_outbufs_below_high_watermark()
 
     @property
     def is_full(self) -> bool:
@@ -221,7 +227,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def answer_stopped(self) -> None:
         """Answer a request whose wrapper does not return, from outside; the process ends after it."""
         requests = self.requests
-        if requests and self.connected and (self._task is None or not self._task.wrote_header):
+        if requests and self.connected and (self._task is None or self._task.take_head()):
             requests[0].error = ShuttingDown()
             try:
                 ErrorAnswer(self, requests[0]).service()
@@ -246,12 +252,14 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             assert self._task is not None
             self.detached = True
             DetachedStream(self, self._task).listen()
+        except BaseException:
+            self.server.task_dispatcher.answer_over(request)
+            raise
         else:
             self.server.task_dispatcher.answer_over(request)
 
     def end_answer(self) -> None:
         """The end of an answer that was detached, as ``service()`` ends others; its connection ends with it."""
-        self.server.task_dispatcher.answer_over(self.requests[0])
         with self.requests_lock:
             self.close_when_flushed = True
             for request in self.requests:

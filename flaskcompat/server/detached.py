@@ -23,6 +23,7 @@ from waitress.task import WSGITask
 from flaskcompat.blueprints.event_stream import Body, EventStream
 from flaskcompat.blueprints.servers import DETACHES
 from flaskcompat.log import log
+from flaskcompat.runtime.bridge import bridge
 
 if TYPE_CHECKING:
     from flaskcompat.server.channel import Channel
@@ -47,6 +48,15 @@ class Task(WSGITask):  # type: ignore[misc]
     def __init__(self, channel: Channel, request: Any) -> None:
         super().__init__(channel, request)
         self.body: Body | None = None
+        self._head = deque([True])  # popped by whoever answers: popping is atomic
+
+    def take_head(self) -> bool:
+        """Whether the caller is the one who answers: there may be somebody who does it from outside."""
+        try:
+            self._head.pop()
+        except IndexError:
+            return False
+        return True
 
     def get_environment(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environment()
@@ -66,8 +76,16 @@ class Task(WSGITask):  # type: ignore[misc]
             yield piece
 
     def write(self, data: bytes) -> None:
-        """As waitress does it, but head and body, or a chunk and its frame, in one piece."""
+        """As waitress does it, but head and body, or a chunk and its frame, in one piece.
+
+        :raises ClientDisconnected: if the request has been answered from outside.
+        """
         first = not self.wrote_header
+        if first and self.complete:
+            if not self.take_head():
+                raise ClientDisconnected
+            if self.channel.detached:  # its connection ends with it
+                self.set_close_on_finish()
         if not self.complete or not data or len(data) > _MOST_JOINED or not (first or self.chunked_response):
             super().write(data)
             return
@@ -95,13 +113,19 @@ class Task(WSGITask):  # type: ignore[misc]
 
     def service(self) -> None:
         try:
-            super().service()
-        except Detached:
-            raise
-        except BaseException:
+            try:
+                super().service()
+            except Detached:
+                raise
+            except BaseException:
+                self._close()
+                raise
             self._close()
+        except (Detached, Exception):
             raise
-        self._close()
+        except BaseException as error:
+            # waitress would let it pass, and leave the client waiting for ever.
+            raise RuntimeError(f"the application raised {type(error).__name__}") from error
 
     def finish(self) -> None:
         """:raises Detached: if the stream is not over."""
@@ -144,13 +168,17 @@ class Writers:
 
     def _run(self) -> None:
         while (write := self._work.get()) is not None:
-            write()
+            try:
+                write()
+            except BaseException as error:  # one that fails must not end the writing of the others
+                log.opt(exception=error).error("a stream could not be written")
 
 
 class DetachedStream:
     """A stream that is written by whoever brings its events.
 
     One at a time: whoever takes the only entry out of ``_armed`` writes, until nothing is there, and puts it back.
+    Writing never waits for the client, whoever does it.
     """
 
     def __init__(self, channel: Channel, task: Task) -> None:
@@ -171,17 +199,20 @@ class DetachedStream:
         self._channel.server.writers.add(self._write)
 
     def _roused(self) -> None:
+        if bridge.on_loop_thread:  # no other loop: a user's own may end, or wait for this, before its next turn
+            # Once the task that brought it waits: with all that it brings until then.
+            asyncio.get_running_loop().call_soon(self._take_turn)
+        elif monotonic() - self._wrote >= JOIN:
+            self._take_turn()
+        else:
+            self._channel.server.writers.add(self._take_turn)
+
+    def _take_turn(self) -> None:
         try:
             self._armed.pop()
         except IndexError:  # another was faster
             return
-        loop = asyncio._get_running_loop()
-        if loop is not None:
-            loop.call_soon(self._write)  # once the task that brought it waits: with all that it brings until then
-        elif monotonic() - self._wrote >= JOIN:
-            self._write()
-        else:
-            self._channel.server.writers.add(self._write)
+        self._write()
 
     def _write(self) -> None:
         channel, stream = self._channel, self._stream
@@ -200,9 +231,10 @@ class DetachedStream:
                     return
         except (ClientDisconnected, OSError):
             log.debug("a client left while it was written to")
-        except Exception as error:  # never on to whoever brought the event
+        except BaseException as error:  # never on to whoever brought the event
             log.opt(exception=error).error("a stream could not be written")
         stream.close()
+        self._channel.server.task_dispatcher.answer_over(self._task.request)
         # What a host has to do at its end may take its time.
         channel.server.task_dispatcher.add_short(self)
 

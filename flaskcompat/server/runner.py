@@ -66,7 +66,6 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]
                 break
 
     def maintenance(self, now: float) -> None:
-        super().maintenance(now)
         self._runner.look_after(list(self.active_channels.values()))
 
 
@@ -100,7 +99,10 @@ class Runner:
         """Serve until :meth:`end`."""
         self.writers.start()
         while not self._ended:
-            turn(self.map, self.adj.asyncore_loop_timeout)
+            try:
+                turn(self.map, self.adj.asyncore_loop_timeout)
+            except Exception as error:  # of one connection; the others are served
+                log.opt(exception=error).error("the server's loop failed")
 
     def end(self) -> None:
         """Let :meth:`run` return."""
@@ -139,7 +141,7 @@ class Runner:
 
     def look_after(self, channels: list[Channel]) -> None:
         """Cut whoever keeps others waiting; called every :data:`_ROUND` seconds, on the thread of :meth:`run`."""
-        now = monotonic()
+        now, wall = monotonic(), time.time()
         self.lanes.refuse_late(now)
         for_place = self.lanes.held > 0 or (self.gate.state is not None and self.gate.state.admission.waiting > 0)
         for_thread = self.lanes.waiting > 0
@@ -149,12 +151,14 @@ class Runner:
                 channel.has_lingered
                 or channel.head_is_missing
                 and now - (channel.receiving_since or now) >= HEAD_TIMEOUT
+                or not channel.requests
+                and wall - channel.last_activity >= self.adj.channel_timeout
             ):
                 channel.cut()
                 continue
-            waited_for = for_place or (for_thread and not channel.detached)
+            waited_for = channel.requests and (for_place or (for_thread and not channel.detached))
             limit = while_others_wait if waited_for else self.stall_timeout
-            if channel.requests and channel.unread_for(now) >= limit > 0:
+            if channel.unread_for(now) >= limit > 0:
                 log.warning("a stream is cut: its client has read nothing for {:.0f} s", channel.unread_for(now))
                 channel.cut()
         if len(self.map) >= self.adj.connection_limit:
@@ -166,7 +170,7 @@ class Runner:
         idle = [
             (age, channel)
             for channel in channels
-            if not channel.answering
+            if not channel.requests
             and (age := now - since if (since := channel.receiving_since) else wall - channel.last_activity) > _SPARED
         ]
         idle.sort(key=lambda pair: -pair[0])
