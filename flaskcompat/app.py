@@ -18,6 +18,7 @@ from flaskcompat.cli import announce, serve_command
 from flaskcompat.config import read_environment, set_defaults
 from flaskcompat.extension import EXTENSION, FlaskCompat
 from flaskcompat.log import configure
+from flaskcompat.server import warn_if_open
 
 DEMOS = Path(__file__).parent / "demos"
 
@@ -64,3 +65,4 @@ def _announce_run(app: Flask) -> None:
     if (get_debug_flag() if reloads is None else reloads) and not is_running_from_reloader():
         return  # this process only watches files; the one it starts serves
     announce(app, context.params["host"], context.params["port"])
+    warn_if_open(app, context.params["host"])

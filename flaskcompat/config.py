@@ -45,14 +45,12 @@ class Setting:
     """One ``FLASKCOMPAT_`` key of a Flask config.
 
     :param read: makes a value of what the environment holds; raises ValueError.
-    :param secret: the value is never shown.
     """
 
     name: str
     default: Any
     read: Callable[[str], Any]
     about: str
-    secret: bool = False
 
 
 SETTINGS = (
@@ -68,7 +66,6 @@ SETTINGS = (
         None,
         str,
         "who may come in: `[name=]key [model ...]`, by commas or on lines of their own; unset: everybody",
-        secret=True,
     ),
     Setting("FLASKCOMPAT_API_KEYS_FILE", None, str, "a file with more of them, one on a line"),
     Setting(
@@ -117,5 +114,4 @@ def read_environment(app: Flask, environ: Mapping[str, str] = os.environ) -> Non
         try:
             app.config[setting.name] = setting.read(text)
         except ValueError as error:
-            shown = "..." if setting.secret else repr(text)
-            raise ValueError(f"{setting.name}={shown}: {error}") from None
+            raise ValueError(f"{setting.name}={text!r}: {error}") from None

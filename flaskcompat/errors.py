@@ -13,8 +13,10 @@
           +-- ConcurrencyLimit           429  concurrency_limit (rate_limit_error)
           +-- Unauthorized               401  invalid_api_key (authentication_error)
           +-- InvalidRequest             400  invalid_request_error
+               +-- InvalidHTTP                invalid_http
                +-- InvalidJSON                invalid_json
                +-- InvalidEncoding            invalid_encoding
+               +-- InvalidMultipart           invalid_multipart
                +-- MissingParameter           missing_required_parameter
                +-- InvalidType                invalid_type
                +-- InvalidValue               invalid_value
@@ -96,12 +98,24 @@ class APIError(FlaskCompatError):
             raise ValueError(f"{self.status} is no status of an error")
         self.type = type or self.type
         self.headers = dict(headers or {})
+        if self.status == 500:
+            # No retry mends it; the official SDK would repeat it twice, and run the pipeline three times.
+            self.headers.setdefault("x-should-retry", "false")
         super().__init__(self.message)
 
-    def name_request(self, request_id: str) -> None:
-        """Add *request_id* to the fixed text of a 5xx, so that a client can quote what the log knows."""
-        if self.status >= 500 and self.message == type(self).message:
-            self.message = f"{self.message} Request id: {request_id}."
+    def for_request(self, request_id: str) -> APIError:
+        """What the client of this request is told: the fixed text of a 5xx names the id that the log knows it by."""
+        if self.status < 500 or self.message != type(self).message:
+            return self
+        # Not this very one: a wrapper may raise the same object for many requests.
+        return APIError(
+            f"{self.message} Request id: {request_id}.",
+            param=self.param,
+            code=self.code,
+            status=self.status,
+            type=self.type,
+            headers=self.headers,
+        )
 
     def error(self) -> dict[str, Any]:
         """The error object: ``message``, ``type``, ``param`` and ``code``, always all four."""
@@ -113,15 +127,10 @@ class APIError(FlaskCompatError):
 
 
 class PipelineError(APIError):
-    """A wrapper raised, or broke its contract. No retry mends that, so clients are told not to."""
+    """A wrapper raised, or broke its contract."""
 
     code = "pipeline_error"
     message = "The pipeline failed to answer this request."
-
-    def __init__(self, message: str | None = None, **kwargs: Any) -> None:
-        super().__init__(message, **kwargs)
-        # The official SDK repeats a 500 twice by default, which would run the pipeline three times.
-        self.headers.setdefault("x-should-retry", "false")
 
 
 class PipelineTimeout(APIError):
@@ -165,6 +174,11 @@ class InvalidRequest(APIError):
     message = "The request is invalid."
 
 
+class InvalidHTTP(InvalidRequest):
+    code = "invalid_http"
+    message = "The request is no valid HTTP."
+
+
 class InvalidJSON(InvalidRequest):
     code = "invalid_json"
     message = "The request body is not a JSON object in UTF-8."
@@ -173,6 +187,11 @@ class InvalidJSON(InvalidRequest):
 class InvalidEncoding(InvalidRequest):
     code = "invalid_encoding"
     message = "The request body is not compressed as its Content-Encoding says."
+
+
+class InvalidMultipart(InvalidRequest):
+    code = "invalid_multipart"
+    message = "The multipart body is malformed, or the headers of one of its parts are too long."
 
 
 class MissingParameter(InvalidRequest):

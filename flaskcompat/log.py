@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
 from typing import Any
@@ -16,6 +18,16 @@ logging.addLevelName(TRACE, "TRACE")
 request_id: ContextVar[str] = ContextVar("flaskcompat_request_id", default="-")
 
 _logger = logging.getLogger("flaskcompat")
+
+
+@contextmanager
+def logged_as(id: str) -> Iterator[None]:
+    """Log under the request *id* within this, on a thread that serves others as well."""
+    token = request_id.set(id)
+    try:
+        yield
+    finally:
+        request_id.reset(token)
 
 
 class _RequestIdFilter(logging.Filter):
@@ -95,6 +107,10 @@ class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
     """To stderr; a class, so that ours is known among others."""
 
 
+# What is logged of a traceback: lines, half of them from its end, and characters of each.
+_MOST_LINES, _LONGEST_LINE = 200, 1000
+
+
 class _Formatter(logging.Formatter):
     """One line a record, whatever text it repeats: a client must not be able to write lines of its own."""
 
@@ -106,9 +122,11 @@ class _Formatter(logging.Formatter):
         return super().format(plain)
 
     def formatException(self, ei: Any) -> str:
-        # Set in, so that no line of it can be taken for a record.
+        # Set in, so that no line of it can be taken for a record; cut, since an error's text may be anything.
         lines = super().formatException(ei).splitlines()
-        return "\n".join(f"    {_escaped(line)}" for line in lines)
+        if len(lines) > _MOST_LINES:
+            lines[_MOST_LINES // 2 : -_MOST_LINES // 2] = [f"... {len(lines) - _MOST_LINES} lines ..."]
+        return "\n".join(f"    {_escaped(line[:_LONGEST_LINE])}" for line in lines)
 
 
 def _escaped(text: str) -> str:

@@ -255,6 +255,9 @@ class Messages(Array):
             _require_object(call, index, "tool_calls", position)
             if not isinstance(call.get("function"), dict | None):
                 _fail(wrong_type("an object"), index, "tool_calls", position, "function")
+            if call.get("type") in (None, "function"):
+                _require(call, "function", dict, index, "tool_calls", position)
+                _require(call["function"], "name", str, index, "tool_calls", position, "function")
 
 
 def _is_plain(message: Any) -> bool:

@@ -12,7 +12,7 @@ from openai import OpenAI
 
 import flaskcompat
 from flaskcompat import FlaskCompat
-from flaskcompat.blueprints import files
+from flaskcompat.blueprints import files, multipart
 from flaskcompat.blueprints.requests import MAX_DEPTH
 from flaskcompat.blueprints.servers import DETACHED_ANSWERS
 from flaskcompat.config import SETTINGS
@@ -21,10 +21,11 @@ from flaskcompat.protocol.machine import MOST_TEXT
 from flaskcompat.runtime.admission import PATIENCE
 from flaskcompat.runtime.bridge import BLOCKED_AFTER
 from flaskcompat.runtime.keys import Principal, read_keys
+from flaskcompat.runtime.watch import STALL_WHILE_OTHERS_WAIT
 from flaskcompat.runtime.wrapper import METHODS
 from flaskcompat.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_THREADS, SPARE_CONNECTIONS, options
 from flaskcompat.server.lanes import MOST_WAITING
-from flaskcompat.server.runner import HEAD_TIMEOUT, STALL_WHILE_OTHERS_WAIT
+from flaskcompat.server.runner import HEAD_TIMEOUT
 
 from .support import chat_body, post, serving
 
@@ -56,15 +57,17 @@ def test_limits_table_is_the_code_s() -> None:
         [name, value]
         for name, value in {
             "depth of a JSON body": f"{MAX_DEPTH} levels",
-            "parts of an upload": str(files.MAX_PARTS),
-            "a text field of an upload": f"{files.MAX_FIELD_BYTES} bytes",
+            "parts of an upload": str(multipart.MAX_PARTS),
+            "a text field of an upload, the headers of a part": (
+                f"{multipart.MAX_FIELD_BYTES}, {multipart.MAX_PART_HEAD_BYTES} bytes"
+            ),
             "a file's name": f"{files.NAME_LIMIT} characters",
             "the head of a request (`serve`)": f"{head} bytes, {HEAD_TIMEOUT:.0f} seconds",
             "connections (`serve`)": f"{SPARE_CONNECTIONS} more than answers, or threads",
             "an idle connection (`serve`)": f"{waitress['channel_timeout']} seconds",
             "requests waiting for a place (`serve`)": f"{MOST_WAITING} times the threads",
             "waiting for a place": f"{PATIENCE:.0f} seconds",
-            "a client that reads nothing while others wait (`serve`)": f"{STALL_WHILE_OTHERS_WAIT:.0f} seconds",
+            "a client that reads nothing while others wait": f"{STALL_WHILE_OTHERS_WAIT:.0f} seconds",
             "a blocked event loop, until others get a fresh one": f"{BLOCKED_AFTER} seconds",
             "text of an answer that is kept whole": f"{MOST_TEXT} characters",
             "text in an error, in a log line": f"{ECHO_LIMIT}, {LOG_LIMIT} characters",

@@ -10,7 +10,7 @@ from typing import Any
 
 from flask import Response, current_app, has_request_context, request
 
-from flaskcompat.errors import LOG_LIMIT, shorten
+from flaskcompat.errors import LOG_LIMIT, APIError, shorten
 from flaskcompat.log import request_id
 from flaskcompat.protocol.machine import Machine
 from flaskcompat.runtime.keys import name_of
@@ -57,13 +57,23 @@ def finish(response: Response) -> None:
     call = current()
     if call is None:
         return
-    fixed = {
-        "request_id": request_id.get(),
-        "method": shorten(request.method),
-        "path": shorten(request.path, LOG_LIMIT),
-        "status": response.status_code,
-    }
+    fixed = _fixed(request.method, request.path, response.status_code)
     response.call_on_close(lambda: _write(call, fixed))
+
+
+def refused(method: str, path: str, error: APIError) -> None:
+    """Write the record of a request that was answered with *error* before the application saw it."""
+    fixed = _fixed(method, path, error.status)
+    _write(Call(error=error.code or error.type), fixed)
+
+
+def _fixed(method: str, path: str, status: int) -> dict[str, Any]:
+    return {
+        "request_id": request_id.get(),
+        "method": shorten(method),
+        "path": shorten(path, LOG_LIMIT),
+        "status": status,
+    }
 
 
 def _write(call: Call, fixed: dict[str, Any]) -> None:

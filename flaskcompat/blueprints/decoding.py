@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import IO, Any, Protocol, cast
 
 from flask import Request
+from werkzeug.exceptions import HTTPException
 
-from flaskcompat.errors import InvalidEncoding, RequestTooLarge, UnsupportedMediaType
+from flaskcompat.errors import InvalidEncoding, InvalidHTTP, RequestTooLarge, UnsupportedMediaType
 from flaskcompat.log import log
 
 _PIECE = 64 * 1024
@@ -36,12 +37,30 @@ def body_stream(request: Request) -> IO[bytes]:
     :raises UnsupportedMediaType: for an encoding that is not known here.
     """
     encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    source = cast("IO[bytes]", _Source(request.stream))
     if encoding in ("", "identity"):
-        return request.stream
+        return source
     make = _DECODERS.get(encoding)
     if make is None:
         raise UnsupportedMediaType("Request bodies may be compressed by gzip, deflate or zstd alone.")
-    return cast("IO[bytes]", io.BufferedReader(_Decoded(request.stream, make(), request.max_content_length), _PIECE))
+    return cast("IO[bytes]", io.BufferedReader(_Decoded(source, make(), request.max_content_length), _PIECE))
+
+
+class _Source:
+    """The body as the server reads it, each in its own way and with errors of its own."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def read(self, size: int = -1, /) -> bytes:
+        """:raises InvalidHTTP: for what is no body of any."""
+        try:
+            return self._stream.read(size)
+        except HTTPException:
+            raise
+        except Exception as error:
+            log.info("a body could not be read: {}", type(error).__name__)
+            raise InvalidHTTP from None
 
 
 class _Decoded(io.RawIOBase):
@@ -127,6 +146,8 @@ class _Zstd:
     # Input for one step. What it becomes is bounded by the format: a block of 4 bytes or more gives 128 kB at most.
     _STEP = 64
 
+    unconsumed_tail: Any  # bytes, or a view of what was given: slicing the bytes would copy them at each step
+
     def __init__(self) -> None:
         try:
             import zstandard
@@ -146,10 +167,11 @@ class _Zstd:
         return bytes(self._inner.unused_data)
 
     def decompress(self, data: bytes, max_length: int = 0, /) -> bytes:
-        self.unconsumed_tail = data
-        if not self._ready and not self._inner.eof:
-            step, self.unconsumed_tail = data[: self._STEP], data[self._STEP :]
-            self._ready = self._inner.decompress(step)
+        rest = memoryview(data)
+        while rest and not self._ready and not self._inner.eof:
+            self._ready = self._inner.decompress(rest[: self._STEP])
+            rest = rest[self._STEP :]
+        self.unconsumed_tail = rest
         given, self._ready = self._ready[:max_length], self._ready[max_length:]
         return given
 

@@ -11,12 +11,14 @@ from flask import Response, current_app
 from flaskcompat.blueprints import audit
 from flaskcompat.blueprints.failures import failure
 from flaskcompat.errors import APIError
-from flaskcompat.log import request_id
+from flaskcompat.log import logged_as, request_id
 from flaskcompat.protocol import sse
 from flaskcompat.protocol.deltas import deltas, plain_text
 from flaskcompat.protocol.machine import Machine
 from flaskcompat.runtime.invoke import Run
 
+# What is written at once where a write waits for the client, in bytes: each such part that it reads is progress.
+_PART = 64 * 1024
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # nginx would hold the stream back
 
 
@@ -38,6 +40,7 @@ class EventStream:
         self._tracebacks = bool(current_app.config["FLASKCOMPAT_TRACEBACKS"])
         self._call = audit.current()
         self._first: bytes | None = None
+        self._rest = memoryview(b"")
         self._begun = False
         self._over = False
         #: Makes the response a refusal, as long as nothing of it was sent; gives the body of that.
@@ -61,12 +64,14 @@ class EventStream:
         return self
 
     def __next__(self) -> bytes:
-        while True:
-            piece = self._piece(self._run.take)
-            if piece:
-                return piece
-            if self._over:
+        if self._rest:
+            self._run.writes_on()
+        while not self._rest:
+            self._rest = memoryview(self._piece(self._run.take))
+            if not self._rest and self._over:
                 raise StopIteration
+        piece, self._rest = bytes(self._rest[:_PART]), self._rest[_PART:]
+        return piece
 
     def poll(self) -> bytes:
         """What there is to write at this moment; nothing where that would have to be waited for, or it is over."""
@@ -83,6 +88,8 @@ class EventStream:
 
     def close(self) -> None:
         """End the run; called by the server when the response is over, however that came."""
+        if not self._over:
+            audit.note(self._call, error="client_left")
         self._over = True
         on_close, self._on_close = self._on_close, None
         if on_close is not None:
@@ -172,12 +179,10 @@ class EventStream:
 
     def _told(self, error: BaseException) -> APIError:
         """What the client is told of *error*; the stream is over."""
-        token = request_id.set(self._request_id)
-        try:
+        with logged_as(self._request_id):
             told = failure(error, self._run.label, tracebacks=self._tracebacks)
-        finally:
-            request_id.reset(token)
         audit.note(self._call, error=told.code or told.type)
+        self._over = True
         self.close()
         return told
 

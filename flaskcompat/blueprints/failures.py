@@ -41,8 +41,7 @@ def failure(error: BaseException, label: str, *, tracebacks: bool | None = None)
         if tracebacks is None:
             tracebacks = current_app.config["FLASKCOMPAT_TRACEBACKS"]
         told = PipelineError(f"{type(error).__name__}: {error}" if tracebacks else None)
-    told.name_request(request_id.get())
-    return told
+    return told.for_request(request_id.get())
 
 
 def error_response(error: Exception) -> Response | HTTPException:
@@ -56,7 +55,7 @@ def error_response(error: Exception) -> Response | HTTPException:
             "unforeseen error in {} {}", shorten(request.method), shorten(request.path, LOG_LIMIT)
         )
         error = APIError()
-    error.name_request(request_id.get())
+    error = error.for_request(request_id.get())
     audit.note(error=error.code or error.type)
     response = json_reply(error.body(), error.status)
     response.headers.update(error.headers)

@@ -12,12 +12,11 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, Any, cast
 
 from flask import Blueprint, Response, current_app, request
-from werkzeug.datastructures import FileStorage, MultiDict
-from werkzeug.formparser import FormDataParser
 
 from flaskcompat.blueprints.access import allowed_models, current_principal
 from flaskcompat.blueprints.decoding import body_stream
 from flaskcompat.blueprints.failures import failure, json_reply
+from flaskcompat.blueprints.multipart import Form, Upload, read_form
 from flaskcompat.blueprints.replies import admit, client_gone
 from flaskcompat.errors import MissingParameter, UnsupportedMediaType, WrapperContractError
 from flaskcompat.log import log
@@ -29,9 +28,6 @@ from flaskcompat.runtime.state import State
 from flaskcompat.runtime.wrapper import Headers, implements
 from flaskcompat.schemas import FileObject
 
-#: Limits of a multipart body: parts, and bytes of a field that is no file.
-MAX_PARTS = 1000
-MAX_FIELD_BYTES = 500_000
 _IN_MEMORY = 1 << 20  # bytes of an upload kept in memory before it goes to a temporary file
 NAME_LIMIT = 255
 _NOT_IN_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -47,30 +43,30 @@ def make_blueprint(state: State) -> Blueprint:
         request.max_content_length = current_app.config["FLASKCOMPAT_MAX_UPLOAD_BYTES"]
         keeper = next((model for model in allowed_models(state) if implements(model.wrapper, "run_file_upload")), None)
         with ExitStack() as opened:
-            form, files = _parse(_spooled(opened) if keeper else _counted)
-            return _uploaded(state, keeper, files.get("file"), form.get("purpose"))
+            form = _read_form(_spooled(opened) if keeper else _counted)
+            return _uploaded(state, keeper, form.files.get("file"), form.fields.get("purpose"))
 
     return blueprint
 
 
-def _uploaded(state: State, keeper: Model | None, file: FileStorage | None, purpose: str | None) -> Response:
+def _uploaded(state: State, keeper: Model | None, file: Upload | None, purpose: str | None) -> Response:
     if file is None:
         raise MissingParameter("file")
     if not purpose:
         raise MissingParameter("purpose")
     filename = label_of(file.filename)
-    size = file.stream.seek(0, 2)
+    size = file.content.seek(0, 2)
     own: dict[str, Any] = {}
     if keeper is None:
         log.warning("an uploaded file is not kept: no wrapper implements run_file_upload")
     else:
-        file.stream.seek(0)
+        file.content.seek(0)
         try:
             ticket = admit(state, keeper)  # the wrapper may work on it for long
         except Left:
             return client_gone()
         try:
-            kept = _keep(keeper, filename, file.content_type, file.stream.read(), purpose)
+            kept = _keep(keeper, filename, file.content_type, file.content.read(), purpose)
         finally:
             ticket.reader_done()
         own = {key: value for key, value in kept.items() if value is not None}
@@ -88,39 +84,23 @@ def label_of(filename: str | None) -> str | None:
     return base[:NAME_LIMIT] if base not in ("", ".", "..") else None
 
 
-def _parse(stream_factory: Callable[..., IO[bytes]]) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
-    """The form and its files, each in a stream of its own.
-
-    :raises RequestEntityTooLarge: past the limits, raised by Werkzeug.
-    """
+def _read_form(make_content: Callable[[], IO[bytes]]) -> Form:
+    """The request's form, each of its files in a stream of its own."""
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType("Send the file as 'Content-Type: multipart/form-data'.")
-    body = body_stream(request)
-    length = request.content_length if body is request.stream else None
-    parser = FormDataParser(
-        stream_factory=stream_factory,
-        max_content_length=request.max_content_length,
-        max_form_memory_size=MAX_FIELD_BYTES,
-        max_form_parts=MAX_PARTS,
-        silent=False,
-    )
-    try:
-        _, form, files = parser.parse(body, request.mimetype, length, request.mimetype_params)
-    except ValueError:  # no boundary, or one that never comes
-        raise UnsupportedMediaType("The multipart body is malformed.", status=400, code="invalid_multipart") from None
-    return form, files
+    return read_form(body_stream(request), request.mimetype_params.get("boundary"), make_content)
 
 
-def _spooled(opened: ExitStack) -> Callable[..., IO[bytes]]:
+def _spooled(opened: ExitStack) -> Callable[[], IO[bytes]]:
     """Streams that keep what is written to them until *opened* is closed."""
 
-    def make(*_: Any, **__: Any) -> IO[bytes]:
+    def make() -> IO[bytes]:
         return cast("IO[bytes]", opened.enter_context(SpooledTemporaryFile(_IN_MEMORY)))
 
     return make
 
 
-def _counted(*_: Any, **__: Any) -> IO[bytes]:
+def _counted() -> IO[bytes]:
     """A stream for content that nobody keeps: it is counted as it passes."""
     return cast("IO[bytes]", _Counter())
 

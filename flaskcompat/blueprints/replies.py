@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from flask import Response, current_app, request
@@ -11,7 +12,7 @@ from flaskcompat.blueprints import audit
 from flaskcompat.blueprints.access import current_principal
 from flaskcompat.blueprints.event_stream import EventStream, StreamResponse
 from flaskcompat.blueprints.failures import failure, json_reply
-from flaskcompat.blueprints.servers import client_probe, detaches, limit_writes, places, stop_check
+from flaskcompat.blueprints.servers import client_probe, cutter, detaches, gives_up, places, stop_check
 from flaskcompat.errors import APIError
 from flaskcompat.log import log
 from flaskcompat.protocol.deltas import deltas
@@ -20,7 +21,7 @@ from flaskcompat.runtime.admission import Left, Ticket
 from flaskcompat.runtime.invoke import Ready, Run, invoke, method_of
 from flaskcompat.runtime.registry import Model
 from flaskcompat.runtime.state import State
-from flaskcompat.runtime.watch import Limits, Watch
+from flaskcompat.runtime.watch import STALL_WHILE_OTHERS_WAIT, Limits, Watch, Writes
 from flaskcompat.runtime.wrapper import Headers, Surface
 
 
@@ -50,8 +51,10 @@ def reply(
     except Left:
         return client_gone()
     try:
-        # What is to stream or has a time limit must not be waited for here.
+        # What is to stream or has a time limit must not be waited for here; nor where a thread that waits cannot be
+        # given up when its client leaves.
         elsewhere = stream or limits.total > 0 or limits.between > 0
+        elsewhere = not gives_up(request.environ, ticket.reader_done) or elsewhere
         extras = {"headers": Headers(request.headers), "principal": current_principal()}
         run = invoke(model, method, payload, body, extras, ticket, elsewhere=elsewhere)
     except BaseException as error:
@@ -60,7 +63,7 @@ def reply(
     try:
         if isinstance(run, Ready):
             return _whole(machine, run)
-        watch = Watch(run, limits, client_probe(request.environ), _stop_check(state))
+        watch = Watch(run, limits, client_probe(request.environ), _stop_check(state), _writes(state))
         watch.begin()
         if stream:
             return _streamed(machine, run, watch)
@@ -99,6 +102,18 @@ def _stop_check(state: State) -> Callable[[], None]:
     return stop_check(request.environ, state.admission.begin_stop, current_app.config["FLASKCOMPAT_SHUTDOWN_GRACE"])
 
 
+def _writes(state: State) -> Writes | None:
+    cut = cutter(request.environ)
+    if cut is None:
+        return None
+    timeout: float = current_app.config["FLASKCOMPAT_STALL_TIMEOUT"] or inf
+
+    def limit() -> float:
+        return min(STALL_WHILE_OTHERS_WAIT, timeout) if state.admission.waiting else timeout
+
+    return Writes(limit, cut)
+
+
 def _whole(machine: Machine, run: Run | Ready) -> Response:
     try:
         while not run.ended:
@@ -119,13 +134,7 @@ def _whole(machine: Machine, run: Run | Ready) -> Response:
 
 
 def _streamed(machine: Machine, run: Run, watch: Watch) -> Response:
-    unlimit = limit_writes(request.environ, current_app.config["FLASKCOMPAT_STALL_TIMEOUT"])
-
-    def over() -> None:
-        watch.end()
-        unlimit()
-
-    stream = EventStream(machine, run, over)
+    stream = EventStream(machine, run, watch.end)
     watch.follow(stream)
     # A server that waits for the first step elsewhere still needs the response to be of our class then.
     if not (detaches(request.environ) and issubclass(StreamResponse, current_app.response_class)):

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from flask import Request
 
 from flaskcompat.blueprints.decoding import body_stream
-from flaskcompat.errors import InvalidJSON, UnsupportedMediaType
+from flaskcompat.errors import InvalidJSON, RequestTooLarge, UnsupportedMediaType
 
 #: How deep a body may be nested.
 MAX_DEPTH = 100
@@ -35,8 +35,14 @@ def read_json(request: Request) -> dict[str, Any]:
     """
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("Send the body as 'Content-Type: application/json'.")
+    limit = request.max_content_length
+    if limit is not None:
+        request.max_content_length = limit + 1  # where a length is not given, reading ends at the limit in silence
+    data = body_stream(request).read()
+    if limit is not None and len(data) > limit:
+        raise RequestTooLarge
     try:
-        body = _decoder.decode(body_stream(request).read().decode())
+        body = _decoder.decode(data.decode())
     except (ValueError, RecursionError):
         raise InvalidJSON from None
     if not isinstance(body, dict):

@@ -102,28 +102,41 @@ def client_probe(environ: Environ) -> Callable[[], bool]:
     return lambda: False
 
 
-def limit_writes(environ: Environ, seconds: float) -> Callable[[], None]:
-    """End a write to a client that does not read after *seconds*, where the server writes in the request's thread.
+def cutter(environ: Environ) -> Callable[[], None] | None:
+    """A function that ends the connection, whoever waits in a write to it.
 
-    Gives a function that takes the limit back. Under our own runner the server itself sees to it.
+    None where nothing can be done, and under our own runner, which sees to it itself.
     """
+    if detaches(environ):
+        return None
+    channel = _waitress_channel(environ)
+    if channel is not None:
+        return lambda: channel.server.trigger.pull_trigger(channel.handle_close)
     connection = _connection(environ)
-    if connection is None or seconds <= 0 or connection.gettimeout() is not None:
-        return _nothing
-    connection.settimeout(seconds)
+    if connection is not None:
+        return lambda: _shut(connection)
+    return None
 
-    def restore() -> None:
-        try:
-            connection.settimeout(None)
-        except OSError:  # closed
-            pass
 
-    return restore
+def gives_up(environ: Environ, give_up: Callable[[], None]) -> bool:
+    """Whether the server puts another thread in the place of one whose client has left; *give_up* is called then."""
+    task = environ.get(DETACHES)
+    if task is None:
+        return False
+    task.give_up = give_up
+    return True
 
 
 def _connection(environ: Environ) -> socket.socket | None:
     connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
     return connection if isinstance(connection, socket.socket) else None
+
+
+def _shut(connection: socket.socket) -> None:
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:  # closed
+        pass
 
 
 def _hung_up(connection: socket.socket) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from haystack.dataclasses import ChatMessage, FileContent, ImageContent, TextCon
 
 from flaskcompat.log import log
 
+# Types named in a line of the log.
+_MOST_NAMED = 10
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 _ASSISTANT_PARTS = _TEXT_PARTS | {"refusal"}
 _DATA_URL = re.compile(r"data:(?P<mime>[\w.+-]+/[\w.+-]+)?(;[\w=.-]+)*;base64,(?P<data>[A-Za-z0-9+/=\s]+)")
@@ -78,7 +81,7 @@ def chat_messages_from_openai_response(input_items: Iterable[Mapping[str, Any]])
     :func:`chat_messages_from_openai_messages`. Reasoning and items of other types have no place in a Haystack
     conversation and are left out; the log names the latter.
     """
-    converter = _Converter()
+    converter, others = _Converter(), Counter[str]()
     for item in input_items:
         match item.get("type") or "message":
             case "message":
@@ -90,7 +93,8 @@ def chat_messages_from_openai_response(input_items: Iterable[Mapping[str, Any]])
             case "reasoning":
                 pass
             case other:
-                log.warning("input item of type {!r} has no Haystack form and is left out", str(other)[:64])
+                others[str(other)[:64]] += 1
+    _log_kinds("input items of these types have no Haystack form and are left out: {}", others)
     return converter.messages
 
 
@@ -98,10 +102,14 @@ _Call = tuple[Any, Any, Any]  # id, name, arguments
 
 
 def _chat_calls(message: Mapping[str, Any]) -> Iterator[_Call]:
+    others = Counter[str]()
     for call in message.get("tool_calls") or ():
-        holders = [call[key] for key in ("function", "custom") if isinstance(call.get(key), Mapping)]
-        function: Mapping[str, Any] = holders[0] if holders else {}
-        yield call.get("id"), function.get("name"), function.get("arguments") or function.get("input")
+        function = call.get("function") or call.get("custom")
+        if isinstance(function, Mapping):
+            yield call.get("id"), function.get("name"), function.get("arguments") or function.get("input")
+        else:
+            others[str(call.get("type"))[:64]] += 1
+    _log_kinds("tool calls of these types have no Haystack form and are left out: {}", others)
     if isinstance(legacy := message.get("function_call"), Mapping):
         yield None, legacy.get("name"), legacy.get("arguments")
 
@@ -110,12 +118,19 @@ class _Converter:
     """Collects Haystack messages; remembers calls, so that results find their origin."""
 
     def __init__(self) -> None:
-        self.messages: list[ChatMessage] = []
+        self._messages: list[ChatMessage] = []
         self._calls: dict[str, ToolCall] = {}
-        self._open_calls: list[ToolCall] = []  # those of the assistant message that stands last
+        self._open_calls: list[ToolCall] = []  # those of an assistant message that comes next
+
+    @property
+    def messages(self) -> list[ChatMessage]:
+        """All that was added."""
+        if self._open_calls:
+            self._messages.append(ChatMessage.from_assistant(tool_calls=self._open_calls))
+            self._open_calls = []
+        return self._messages
 
     def add_message(self, message: Mapping[str, Any], calls: Iterable[_Call] = ()) -> None:
-        self._open_calls = []
         content = message.get("content")
         name = message.get("name") if isinstance(message.get("name"), str) else None
         match message.get("role"):
@@ -133,10 +148,7 @@ class _Converter:
 
     def add_call(self, id: Any, name: Any, arguments: Any) -> None:
         """A call that is an item of its own; joins the calls right before it."""
-        if self._open_calls:
-            self.messages.pop()
         self._open_calls.append(self._call(id, name, arguments))
-        self.messages.append(ChatMessage.from_assistant(tool_calls=list(self._open_calls)))
 
     def _call(self, id: Any, name: Any, arguments: Any) -> ToolCall:
         call_id = id if isinstance(id, str) and id else f"call_{len(self._calls)}"
@@ -146,7 +158,6 @@ class _Converter:
         return call
 
     def add_result(self, id: Any, output: Any, name: Any) -> None:
-        self._open_calls = []
         origin = self._calls.get(str(id))
         if origin is None:
             extra = {"call_id": str(id)} if id else None
@@ -182,10 +193,16 @@ def _tool_output(output: Any) -> tuple[str | list[TextContent | ImageContent], d
 def _left_over(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Meta that keeps *parts* which have no Haystack form; the log names them."""
     left = [dict(part) for part in parts]
-    for part in left:
-        kind = str(part.get("type"))[:64]
-        log.warning("a content part of type {!r} has no Haystack form here; it is kept in meta", kind)
+    kinds = Counter(str(part.get("type"))[:64] for part in left)
+    _log_kinds("content parts of these types have no Haystack form here and are kept in meta: {}", kinds)
     return {"openai_parts": left} if left else None
+
+
+def _log_kinds(message: str, kinds: Counter[str]) -> None:
+    """Name what has no form in one line, however much of it there is."""
+    if kinds:
+        named = ", ".join(f"{kind!r} ({number})" for kind, number in kinds.most_common(_MOST_NAMED))
+        log.warning(message, named)
 
 
 def _content_part(part: Mapping[str, Any]) -> str | ImageContent | FileContent | None:

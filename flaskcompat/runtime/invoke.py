@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Any
 
 from flaskcompat.errors import UnsupportedEndpoint
-from flaskcompat.log import log
+from flaskcompat.log import log, logged_as, request_id
 from flaskcompat.protocol.deltas import check_whole
 from flaskcompat.runtime.abandon import Abandoned, close_upstreams
 from flaskcompat.runtime.admission import Ticket
@@ -39,6 +39,8 @@ class Run:
         self.label = label
         #: Since when (``time.monotonic()``) the reader waits; None while it does not.
         self.waiting_since: float | None = None
+        #: Since when it writes what it got last; None while it waits.
+        self.writing_since: float | None = None
         #: When the reader last got something.
         self.silent_since = monotonic()
         #: Whether the client has left.
@@ -46,17 +48,21 @@ class Run:
         self._buffer = Buffer()
         self._job: Job | None = None
         self._ticket = ticket
-        self.model = ticket.model
+        self._request_id = request_id.get()
         ticket.run = self
 
     def take(self) -> list[Any]:
         """The items that wait; an empty list is a beat, or the end where :attr:`ended` or :attr:`left` is set."""
-        self.waiting_since = monotonic()
+        self.waiting_since, self.writing_since = monotonic(), None
         batch = self._buffer.take()
-        self.waiting_since = None
+        self.waiting_since, self.writing_since = None, monotonic()
         if batch:
-            self.silent_since = monotonic()
+            self.silent_since = self.writing_since
         return batch
+
+    def writes_on(self) -> None:
+        """A part of what the reader got last has been written."""
+        self.writing_since = monotonic()
 
     def take_ready(self) -> list[Any] | None:
         """What :meth:`take` gives; None where it would wait."""
@@ -103,6 +109,11 @@ class Run:
         """End the run with *error*, after what waits."""
         self._buffer.finish(error)
 
+    def log_warning(self, message: str, *args: Any) -> None:
+        """Log under the id of the request that the run belongs to."""
+        with logged_as(self._request_id):
+            log.warning(message, *args)
+
     # -- the side that makes the items ---------------------------------------------------------------------
 
     def start_thread(self, make: Callable[[], Any], context: Context | None = None) -> None:
@@ -121,7 +132,7 @@ class Run:
         self._ticket.work_begins()
         work = self._feed_async(result)
         try:
-            self._job = bridge.submit(work, context or copy_context(), self.model)
+            self._job = bridge.submit(work, context or copy_context(), self._ticket.model)
         except BaseException:  # no loop can be had
             work.close()
             self._ticket.work_done()
@@ -258,7 +269,11 @@ def invoke(
 def _called_here(call: Callable[[], Any], label: str, ticket: Ticket) -> Run | Ready:
     """Call where the request is: nothing needs to be sent before the answer is whole."""
     context = copy_context()
-    result = context.run(call)
+    ticket.work_begins()
+    try:
+        result = context.run(call)
+    finally:
+        ticket.work_done()
     if type(result) is str:
         return Ready(label, [result], ticket)
     if isinstance(result, list | tuple):

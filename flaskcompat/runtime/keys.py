@@ -55,6 +55,8 @@ class Keys:
         self._principals: dict[bytes, Principal] = {}
         for number, entry in enumerate(entries, 1):
             digest, principal = _read(entry, number)
+            if digest in self._principals:  # with two lists of models, which one holds?
+                raise ValueError(f"API key {number} is there twice")
             self._principals[digest] = principal
 
     def __bool__(self) -> bool:
@@ -68,7 +70,7 @@ class Keys:
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        given = hashlib.sha256(_wire_bytes(key.strip())).digest()
+        given = hashlib.sha256(_wire_bytes(key.strip(" \t"))).digest()
         found = None
         for digest, principal in self._principals.items():
             if hmac.compare_digest(given, digest):

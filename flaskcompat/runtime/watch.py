@@ -9,9 +9,11 @@ from math import inf
 from time import monotonic
 
 from flaskcompat.errors import PipelineTimeout
-from flaskcompat.log import log
 from flaskcompat.runtime.invoke import Run
 from flaskcompat.runtime.watcher import watcher
+
+#: Seconds after which a client that reads nothing is cut while another request waits.
+STALL_WHILE_OTHERS_WAIT = 2.0
 
 _STEP = 0.02  # seconds between two looks at least: whoever was woken needs a moment to act
 
@@ -30,18 +32,39 @@ class Limits:
     between: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """How a write is ended that waits for a client that does not read.
+
+    :param limit: gives the seconds that it may wait.
+    :param cut: ends the connection.
+    """
+
+    limit: Callable[[], float]
+    cut: Callable[[], None]
+
+
 class Watch:
     """The watch over one run, from :meth:`begin` to :meth:`end`.
 
     :param client_left: tells without waiting whether the client has left.
     :param also: called at each look; for what concerns the whole process.
+    :param writes: None where the server sees to its writes itself.
     """
 
-    def __init__(self, run: Run, limits: Limits, client_left: Callable[[], bool], also: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        limits: Limits,
+        client_left: Callable[[], bool],
+        also: Callable[[], None],
+        writes: Writes | None = None,
+    ) -> None:
         self._run = run
         self._limits = limits
         self._client_left = client_left
         self._also = also
+        self._writes = writes
         self._reader: Callable[[], object] | None = None
         self._deadline = monotonic() + limits.total if limits.total > 0 else inf
 
@@ -66,8 +89,14 @@ class Watch:
         if self._client_left():
             run.leave()
             return inf
+        if self._writes is not None and run.writing_since is not None:
+            unread = now - run.writing_since
+            if unread >= self._writes.limit():
+                run.log_warning("a stream is cut: its client has read nothing for {:.0f} s", unread)
+                self._writes.cut()
+                return inf
         if now >= min(self._deadline, self._silent_until()):
-            log.warning("{} is over its time limit and is ended", run.label)
+            run.log_warning("{} is over its time limit and is ended", run.label)
             self._limits, self._deadline = Limits(), inf  # once
             run.fail(PipelineTimeout())
             return inf

@@ -78,8 +78,7 @@ def serve(
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         before = _stop_on_signals(runner, app.config["FLASKCOMPAT_SHUTDOWN_GRACE"])
-    if not _is_loopback(host) and not app.extensions[EXTENSION].guarded:
-        log.warning("serving on {}: anyone who reaches this address can use the models; no API key is set", host)
+    warn_if_open(app, host)
     if on_start is not None:
         on_start(runner.port)
     try:
@@ -89,6 +88,12 @@ def serve(
         for number, handler in before.items():
             signal.signal(number, handler)
     log.info("stopped")
+
+
+def warn_if_open(app: Flask, host: str) -> None:
+    """Log a warning if *app* asks nobody who they are, and *host* is an address that others reach."""
+    if not _is_loopback(host) and not app.extensions[EXTENSION].guarded:
+        log.warning("serving on {}: anyone who reaches this address can use the models; no API key is set", host)
 
 
 def _allow_descriptors(number: int) -> None:

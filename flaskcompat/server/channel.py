@@ -14,8 +14,9 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import ErrorTask
 
-from flaskcompat.errors import APIError, InvalidRequest, RequestTooLarge, ShuttingDown
-from flaskcompat.log import log, request_id
+from flaskcompat.blueprints import audit
+from flaskcompat.errors import APIError, InvalidHTTP, InvalidRequest, RequestTooLarge, ShuttingDown
+from flaskcompat.log import log, logged_as
 from flaskcompat.protocol import sse
 from flaskcompat.protocol.ids import new_id
 from flaskcompat.server.detached import Detached, DetachedStream, Task
@@ -27,6 +28,10 @@ LINGER = 5.0
 LEAST_PROGRESS = 1024
 #: What may stand around a body's chunks: a size with its extensions, or the fields at the end, in bytes.
 MOST_AROUND_CHUNKS = 16384
+# A head that is longer than it has sense takes waitress's own patterns minutes, on the thread that serves all.
+_REQUEST_LINE = re.compile(rb"[^ ]+ [^ ]+(?: HTTP/[0-9]\.[0-9])?")
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_BARE_LF = re.compile(rb"(?<!\r)\n")
 _CODINGS = re.compile(rb"\r\ntransfer-encoding:[ \t]*([^\r\n]*)", re.IGNORECASE)
 
 
@@ -35,6 +40,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
     error: Any
     body_rcv: Any
+    headers_finished: bool
+    command = path = ""  # as long as they are not known
 
     def __init__(self, adj: Any, gate: Gate) -> None:
         super().__init__(adj)
@@ -44,6 +51,10 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
     def received(self, data: bytes) -> int:
         consumed = int(super().received(data))
+        if not self.headers_finished and _BARE_LF.search(self.header_plus, max(0, len(self.header_plus) - len(data))):
+            # It would be waited for lines that end as they should.
+            self.error = InvalidHTTP()
+            self.headers_finished = self.completed = True
         if self.error is None and self.headers_finished and not self.empty:
             refusal = self._refusal()
             if refusal is not None:
@@ -55,6 +66,10 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         return consumed
 
     def parse_header(self, header_plus: bytes) -> None:
+        line = header_plus.partition(b"\r\n")[0].rstrip()
+        self.command = line.partition(b" ")[0].decode("latin-1")  # an answer to HEAD has no body, a refusal neither
+        if not _REQUEST_LINE.fullmatch(line) or _CONTROL.search(header_plus):
+            raise ParsingError("HTTP message header invalid")
         codings = [coding.strip(b" \t").lower() for coding in _CODINGS.findall(header_plus)]
         if codings not in ([], [b"chunked"]):  # an empty one, or one repeated, ends the body elsewhere for others
             raise ParsingError("Transfer-Encoding is not chunked")
@@ -65,7 +80,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
     def _refusal(self) -> APIError | None:
         if self.chunked and len(self.body_rcv.control_line) + len(self.body_rcv.trailer) > MOST_AROUND_CHUNKS:
-            return InvalidRequest("The request is no valid HTTP.", code="invalid_http")
+            return InvalidHTTP()
         if self._judged and not (self.chunked and not self.completed):
             return None
         # Two lengths: what one server takes for the body's end is in the middle of it for another.
@@ -73,30 +88,33 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         if not self._judged and (both or "TRANSFER_ENCODING" in self.headers):
             return InvalidRequest("A request has one of Content-Length and Transfer-Encoding.", code="invalid_request")
         self._judged = True
-        return self._gate.refusal(
-            self.command.upper(), self.path, self.headers, self.content_length or self.body_bytes_received
-        )
+        length = self.content_length
+        if self.chunked:
+            length = self.body_rcv.__len__() + self.body_rcv.chunk_remainder
+            if length >= self.adj.max_request_body_size:
+                return RequestTooLarge()
+        return self._gate.refusal(self.command.upper(), self.path, self.headers, length)
 
 
 class ErrorAnswer(ErrorTask):  # type: ignore[misc]
     """An error that never reached the application, in the shape of all others."""
 
     def execute(self) -> None:
+        id = new_id("req_")
         error = as_api_error(self.request.error)
-        token = request_id.set(new_id("req_"))
-        try:
+        with logged_as(id):
             log.info("{} answered before the application: {}", error.status, error.message)
-            error.name_request(request_id.get())
-            self.response_headers.append(("x-request-id", request_id.get()))
-        finally:
-            request_id.reset(token)
+            if self.channel.server.gate.audits:
+                audit.refused(self.request.command, self.request.path, error)
+        error = error.for_request(id)
+        self.response_headers.append(("x-request-id", id))
         body = sse.dumps(error.body()).encode()
         self.status = f"{error.status} {HTTPStatus(error.status).phrase}"
         self.response_headers.append(("Content-Type", "application/json"))
         self.response_headers.extend(error.headers.items())
         self.set_close_on_finish()
         self.content_length = len(body)
-        self.write(body)
+        self.write(b"" if self.request.command == "HEAD" else body)
 
 
 def as_api_error(error: Any) -> APIError:
@@ -111,7 +129,7 @@ def as_api_error(error: Any) -> APIError:
         case 500:
             return APIError()
     # 501, for a transfer coding that is not known, among them: no request shall give a 5xx.
-    return InvalidRequest("The request is no valid HTTP.", code="invalid_http")
+    return InvalidHTTP()
 
 
 class Channel(HTTPChannel):  # type: ignore[misc]
@@ -281,6 +299,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]
                     pass
         super().handle_close()
         self._call_on_drained()
+        if self.requests and not self.detached:
+            request, task = self.requests[0], self._task
+            give_up = task.give_up if task is not None and task.request is request else None
+            self.server.task_dispatcher.client_left(request, give_up)
 
     @property
     def has_lingered(self) -> bool:

@@ -48,6 +48,8 @@ class Task(WSGITask):  # type: ignore[misc]
     def __init__(self, channel: Channel, request: Any) -> None:
         super().__init__(channel, request)
         self.body: Body | None = None
+        #: What the answer's maker wants to be called when its client has left and its thread is given up.
+        self.give_up: Callable[[], None] | None = None
         self._head = deque([True])  # popped by whoever answers: popping is atomic
 
     def take_head(self) -> bool:
@@ -154,7 +156,6 @@ class Writers:
 
     def __init__(self) -> None:
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
 
     def add(self, write: Callable[[], None]) -> None:
         """Have *write* called, which must neither raise nor wait."""

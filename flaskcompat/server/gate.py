@@ -20,10 +20,17 @@ class Gate:
         self._app = app
         self._state: State | None = app.extensions.get(EXTENSION)
         self._largest: int = app.config.get("FLASKCOMPAT_MAX_BODY_BYTES", 0)
+        #: Whether a line of JSON is logged for each call.
+        self.audits = bool(app.config.get("FLASKCOMPAT_AUDIT"))
 
     @property
     def state(self) -> State | None:
         return self._state
+
+    @property
+    def has_other_routes(self) -> bool:
+        """Whether the application serves more than what is ours."""
+        return any(not rule.endpoint.startswith("flaskcompat") for rule in self._app.url_map.iter_rules())
 
     def refusal(self, method: str, path: str, headers: Mapping[str, str], length: int) -> APIError | None:
         """Why the request is refused, if it is.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import deque
+from collections.abc import Callable
 from math import inf
 from time import monotonic
 from typing import Any
@@ -15,7 +17,10 @@ from flaskcompat.runtime.admission import PATIENCE
 
 #: Requests that may wait for a place, for each thread that begins answers.
 MOST_WAITING = 4
-_LONG = ("/chat/completions", "/responses")
+# What may take long: answers, and uploads that a wrapper works on. By the path as a client may write it.
+_LONG = re.compile(r"/(chat/+completions|responses|files)/*$")
+# A thread whose client has left may take this many seconds to end by itself, before another takes its place.
+_SPARED = 1.0
 
 
 class _Lane(ThreadedTaskDispatcher):  # type: ignore[misc]
@@ -46,6 +51,9 @@ class Lanes:
     have to wait for either do so in order and without a thread, up to :data:`PATIENCE` seconds; for a place, no more
     than :attr:`most_waiting` of them. Then they are refused.
 
+    A thread that is inside of a wrapper whose client has left cannot be ended: another one and a free place stand in
+    for it, until there are as many such as there are threads.
+
     :param answers: threads for answers.
     :param short: threads for everything else.
     :param places: answers at once; None for any number.
@@ -55,9 +63,13 @@ class Lanes:
         self._answers = _Lane(answers)
         self._short = _Lane(short)
         self._places = inf if places is None else places
-        self._lock = threading.Lock()  # over the two below
+        self._threads = answers
+        self._lock = threading.Lock()  # over what follows
         self._open: set[Any] = set()  # the requests that have a place
         self._held: deque[Any] = deque()  # the channels that wait for one
+        # Of those that have a place, those whose client has left: since when, and what to call when they are given up.
+        self._left: dict[Any, tuple[float, Callable[[], None] | None]] = {}
+        self._given_up: set[Any] = set()  # those that a thread is still busy with
         self.most_waiting = MOST_WAITING * answers
         self.stopping = False
 
@@ -88,13 +100,28 @@ class Lanes:
     def answer_over(self, request: Any) -> None:
         """*request* has been answered; nothing happens if it had no place. May be said again."""
         with self._lock:
-            if request not in self._open:
-                return
-            self._open.remove(request)
-            while self._held and len(self._open) < self._places:
-                channel = self._held.popleft()
-                self._open.add(channel.requests[0])
-                self._answers.add_task(channel)
+            if request in self._given_up:
+                self._given_up.remove(request)
+                self._answers.set_thread_count(self._threads + len(self._given_up))
+            self._free(request)
+
+    def client_left(self, request: Any, give_up: Callable[[], None] | None) -> None:
+        """The client of *request* has left while it was being answered, by one of the threads.
+
+        :param give_up: called if another thread takes the place of that one.
+        """
+        with self._lock:
+            if request in self._open:
+                self._left[request] = monotonic(), give_up
+
+    def _free(self, request: Any) -> None:
+        """Give the place of *request* to who waits for one; the lock is held."""
+        self._open.discard(request)
+        self._left.pop(request, None)
+        while self._held and len(self._open) < self._places:
+            channel = self._held.popleft()
+            self._open.add(channel.requests[0])
+            self._answers.add_task(channel)
 
     def add_short(self, task: Any) -> None:
         """Have *task*'s ``service()`` called, which takes little time."""
@@ -110,11 +137,25 @@ class Lanes:
         """How many requests wait for a place."""
         return len(self._held)
 
-    def refuse_late(self, now: float) -> None:
-        """Refuse those that have waited too long, or have left."""
+    def look_after(self, now: float) -> None:
+        """Refuse those that have waited too long, or have left; give up threads whose client has left."""
         self._refuse_queued(
             ConcurrencyLimit, lambda channel: now - channel.queued_at >= PATIENCE or not channel.connected
         )
+        for give_up in self._give_up(now):
+            if give_up is not None:
+                give_up()
+
+    def _give_up(self, now: float) -> list[Callable[[], None] | None]:
+        with self._lock:
+            late = [(request, call) for request, (since, call) in self._left.items() if now - since >= _SPARED]
+            late = late[: self._threads - len(self._given_up)]
+            for request, _ in late:
+                self._given_up.add(request)
+                self._free(request)
+            if late:
+                self._answers.set_thread_count(self._threads + len(self._given_up))
+        return [call for _, call in late]
 
     def stop(self) -> None:
         """Let no answer begin any more."""
@@ -124,11 +165,14 @@ class Lanes:
 
     def let_go(self) -> None:
         """Let each thread end when it is done, without waiting for it."""
+        with self._lock:
+            self._given_up.clear()
         for lane in (self._answers, self._short):
             lane.set_thread_count(0)
 
     def shutdown(self, timeout: float = 5) -> None:
         """The same, waiting up to *timeout* seconds for each lane."""
+        self.let_go()
         for lane in (self._answers, self._short):
             lane.shutdown(timeout=timeout)
 
@@ -150,4 +194,4 @@ class Lanes:
 
 
 def _is_long(request: Any) -> bool:
-    return bool(request.command == "POST" and request.path.rstrip("/").endswith(_LONG))
+    return bool(request.command == "POST" and _LONG.search(request.path))

@@ -14,14 +14,13 @@ from waitress.server import TcpWSGIServer
 
 from flaskcompat.blueprints.servers import DETACHED_ANSWERS, SPARE_THREADS
 from flaskcompat.log import log
+from flaskcompat.runtime.watch import STALL_WHILE_OTHERS_WAIT
 from flaskcompat.server.channel import Channel
 from flaskcompat.server.detached import Application, Writers
 from flaskcompat.server.gate import Gate
 from flaskcompat.server.lanes import Lanes
 from flaskcompat.server.loop import turn
 
-#: Seconds after which a client that reads nothing is cut while another request waits.
-STALL_WHILE_OTHERS_WAIT = 2.0
 #: Seconds that the head of a request may take.
 HEAD_TIMEOUT = 60.0
 # What the kernel may hold of an answer, in bytes: a client that does not read is seen then, not megabytes later.
@@ -83,7 +82,9 @@ class Runner:
         self.adj.cleanup_interval = self.adj.asyncore_loop_timeout = _ROUND
         self.stall_timeout: float = app.config.get("FLASKCOMPAT_STALL_TIMEOUT", 0.0)
         answers, at_once = max(1, self.adj.threads - SPARE_THREADS), places(app)
-        self.lanes = Lanes(min(answers, at_once or answers), SPARE_THREADS, at_once)
+        # A host's own pages may be as slow as answers, and must not wait for those.
+        short = SPARE_THREADS + (answers if self.gate.has_other_routes else 0)
+        self.lanes = Lanes(min(answers, at_once or answers), short, at_once)
         self.stopping = False
         self._ended = False
         self.servers = [
@@ -142,7 +143,7 @@ class Runner:
     def look_after(self, channels: list[Channel]) -> None:
         """Cut whoever keeps others waiting; called every :data:`_ROUND` seconds, on the thread of :meth:`run`."""
         now, wall = monotonic(), time.time()
-        self.lanes.refuse_late(now)
+        self.lanes.look_after(now)
         for_place = self.lanes.held > 0 or (self.gate.state is not None and self.gate.state.admission.waiting > 0)
         for_thread = self.lanes.waiting > 0
         while_others_wait = min(STALL_WHILE_OTHERS_WAIT, self.stall_timeout)

@@ -23,6 +23,8 @@ from flaskcompat import (
 )
 from flaskcompat import streaming_generator as run_streaming
 
+from .curious import Curious
+
 _lock = threading.Lock()
 _open: dict[str, int] = {}
 
@@ -240,6 +242,7 @@ class Open(BasePipelineWrapper):
 
 app = create_app({"FLASKCOMPAT_PIPELINES_DIR": tempfile.mkdtemp()})
 for _name, _wrapper in {
+    "m": Curious,
     "words": Words,
     "async_words": AsyncWords,
     "pipeline": Piped,

@@ -82,6 +82,7 @@ CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
         head(f"Content-Length: {len(BODY)}").replace(b"Host: x\r\n", b"Host: x\n") + BODY + NEXT,
         head(" folded: x", f"Content-Length: {len(BODY)}").replace(b"\r\n folded", b"\r\n\r folded") + BODY + NEXT,
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n" + NEXT,
+        head("Transfer-Encoding: chunked").replace(b"Host: x\r\n", b"Host: \x00\r\n") + CHUNKED + NEXT,
     ],
 )
 def test_ambiguous_request_is_refused_and_what_follows_is_not_served(url: str, request_bytes: bytes) -> None:
@@ -98,6 +99,33 @@ def test_chunked_body_is_read(url: str) -> None:
 def test_request_line_alone_is_answered(url: str) -> None:
     error_of(raw_exchange(url, b"GET /v1/models HTTP/9.9.9\r\n\r\n"), 400)
     assert raw_exchange(url, b"GET /v1/models\r\n\r\n").startswith(b"HTTP/1.0 200")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET http://" + b"1" * 60_000 + b" X\r\n\r\n",
+        b"GET / HTTP/1.1\r\na:" + b" " * 60_000 + b"\0\r\n\r\n",
+        b"GET /healthz HTTP/1.1\nHost: x\n\n",
+        b"GET /healthz HTTP/1.1\r\nHost: x\n",
+    ],
+)
+def test_head_that_is_none_is_refused_at_once(url: str, request_bytes: bytes) -> None:
+    begun = time.monotonic()
+    assert error_of(raw_exchange(url, request_bytes), 400)["code"] == "invalid_http"
+    assert time.monotonic() - begun < 2
+
+
+@pytest.mark.parametrize("lines", [["Transfer-Encoding: gzip"], ["Content-Length: x"], ["Content-Length: 10000001"]])
+def test_refusal_of_head_has_no_body(url: str, lines: list[str]) -> None:
+    answer = raw_exchange(url, head(*lines).replace(b"POST", b"HEAD"))
+    assert answer.startswith(b"HTTP/1.") and b"Content-Length: " in answer and answer.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("size", [b"f" * 16, b"f" * 300, b"989681"])
+def test_chunk_that_is_too_large_is_refused_by_its_size(url: str, size: bytes) -> None:
+    answer = read_one(url, head("Transfer-Encoding: chunked") + size + b"\r\n")
+    assert error_of(answer, 413)["code"] == "request_too_large"
 
 
 def test_head_that_is_too_large(url: str) -> None:

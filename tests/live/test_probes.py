@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from flaskcompat.blueprints.servers import gunicorn_worker, is_stopping, limit_writes, places, stop_check
+from flaskcompat.blueprints.servers import (
+    DETACHES,
+    cutter,
+    gives_up,
+    gunicorn_worker,
+    is_stopping,
+    places,
+    stop_check,
+)
 
 
 class Worker:
@@ -78,20 +87,33 @@ def test_gunicorn_s_worker_is_known_by_its_signal_handler(worker: Worker, monkey
 
 
 @pytest.mark.parametrize("key", ["gunicorn.socket", "werkzeug.socket"])
-def test_writes_are_limited_and_the_limit_is_taken_back(key: str) -> None:
+def test_connection_is_cut_under_a_write_that_waits(key: str) -> None:
     ours, theirs = socket.socketpair()
-    with ours, theirs:
-        restore = limit_writes({key: ours}, 2.0)
-        assert ours.gettimeout() == 2.0
-        restore()
-        assert ours.gettimeout() is None
-        ours.settimeout(7)  # somebody else's
-        limit_writes({key: ours}, 2.0)()
-        assert ours.gettimeout() == 7
-        ours.settimeout(None)
-        limit_writes({key: ours}, 0)
-        assert ours.gettimeout() is None
-        restore = limit_writes({key: ours}, 2.0)
-        ours.close()
-        restore()
-    limit_writes({}, 2.0)()
+    cut = cutter({key: ours})
+    assert cut is not None
+    with ours, theirs, ThreadPoolExecutor() as pool:
+        writing = pool.submit(ours.sendall, b"x" * 10_000_000)
+        cut()
+        with pytest.raises(OSError):
+            writing.result(20)
+        cut()
+    cut()  # closed
+
+
+def test_plain_waitress_closes_a_channel_on_its_own_loop() -> None:
+    environ = waitress(4)
+    channel = environ["waitress.client_disconnected"].__self__
+    pulled: list[Any] = []
+    channel.server = SimpleNamespace(trigger=SimpleNamespace(pull_trigger=pulled.append))
+    channel.handle_close = object()
+    cut = cutter(environ)
+    assert cut is not None
+    cut()
+    assert pulled == [channel.handle_close]
+
+
+def test_who_sees_to_it_itself_is_left_alone() -> None:
+    task = SimpleNamespace(give_up=None)
+    assert cutter({DETACHES: task, "gunicorn.socket": object()}) is None and cutter({}) is None
+    assert not gives_up({}, print)
+    assert gives_up({DETACHES: task}, print) and task.give_up is print

@@ -202,7 +202,7 @@ def test_odd_calls_do_not_raise() -> None:
         ]
     )
     assert message.tool_calls[0].arguments == {"input": "[" * 100_000}
-    assert [c.tool_name for c in odd.tool_calls] == ["function", "g"]
+    assert [c.tool_name for c in odd.tool_calls] == ["g"], "the other says nothing that could be called"
 
 
 def test_refusals_and_legacy_calls_survive() -> None:
@@ -221,3 +221,19 @@ def test_refusals_and_legacy_calls_survive() -> None:
     assert messages[1].tool_calls[0].tool_name == "f"
     assert messages[2].tool_call_results[0].origin.tool_name == "f"
     assert messages[4].tool_call_results[0].result == ""
+
+
+def test_long_runs_of_one_thing_take_time_in_proportion_and_one_line_of_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    call = {"type": "function_call", "call_id": "", "name": "", "arguments": ""}
+    [message] = chat_messages_from_openai_response([call] * 40_000)
+    assert len(message.tool_calls) == 40_000
+    assert chat_messages_from_openai_response([{"type": "x"}] * 1000 + [{"type": "y"}]) == []
+    chat_messages_from_openai_messages([{"role": "user", "content": [{"type": "x"}] * 1000}])
+    chat_messages_from_openai_messages([{"role": "assistant", "content": "a", "tool_calls": [{"type": "x"}] * 1000}])
+    assert [record.getMessage().split(": ")[1] for record in caplog.records] == [
+        "'x' (1000), 'y' (1)",
+        "'x' (1000)",
+        "'x' (1000)",
+    ]

@@ -10,6 +10,7 @@ import pytest
 from flaskcompat.runtime.keys import Keys, Principal, may_use, name_of, read_keys, split_entries
 
 HASH = hashlib.sha256(b"hashed").hexdigest()
+OTHER = hashlib.sha256(b"other").hexdigest()
 
 
 def bearer(keys: Keys, key: str) -> Principal | None:
@@ -17,7 +18,7 @@ def bearer(keys: Keys, key: str) -> Principal | None:
 
 
 def test_entries_of_every_form() -> None:
-    keys = read_keys(f"ann=sk-ann, bob=sha256:{HASH} demo-* echo\n# nobody\n\nsha256:{HASH.upper()},c2VjcmV0==", None)
+    keys = read_keys(f"ann=sk-ann, bob=sha256:{HASH} demo-* echo\n# nobody\n\nsha256:{OTHER.upper()},c2VjcmV0==", None)
     assert bearer(keys, "sk-ann") == Principal("ann")
     unnamed = bearer(keys, "c2VjcmV0==")
     assert unnamed is not None and unnamed.name.startswith("key-") and unnamed.models is None
@@ -38,6 +39,15 @@ def test_what_is_no_key(header: str | None) -> None:
 def test_key_that_is_not_ascii() -> None:
     assert Keys(["ann=schlüssel"]).find("Bearer " + "schlüssel".encode().decode("latin-1")) == Principal("ann")
     assert Keys(["ann=a"]).find("Bearer \u2603") is None
+    for key in ("voilà", "Р", "Å"):  # in bytes, their ends look like spaces of Latin-1
+        assert Keys([f"ann={key}"]).find("Bearer " + key.encode().decode("latin-1")) == Principal("ann")
+    assert Keys(["ann=a"]).find("Bearer a\xa0") is None and Keys(["ann=a"]).find("Bearer  a ") is not None
+
+
+def test_key_that_is_there_twice_is_refused() -> None:
+    for entries in (["ann=a demo-*", "bob=a"], [f"sha256:{HASH}", "hashed"]):
+        with pytest.raises(ValueError, match="API key 2 is there twice"):
+            Keys(entries)
 
 
 @pytest.mark.parametrize("entry", [f"ann=sha256:{HASH[:-1]}", "sha256:s3cret", ""])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from flaskcompat.errors import PipelineTimeout
-from flaskcompat.runtime.watch import Limits, Watch
+from flaskcompat.runtime.watch import Limits, Watch, Writes
 from flaskcompat.runtime.watcher import Watcher
 
 from ..support import eventually, returning, scripted
@@ -29,10 +29,14 @@ class Fake:
     def __init__(self) -> None:
         self.waiting_since: float | None = time.monotonic()
         self.silent_since = time.monotonic()
+        self.writing_since: float | None = None
         self.told: list[Any] = []
 
     def leave(self) -> None:
         self.told.append("left")
+
+    def log_warning(self, message: str, *args: Any) -> None:
+        self.told.append(message.split(":")[0].split("{}")[-1].strip())
 
     def fail(self, error: BaseException) -> None:
         self.told.append(type(error))
@@ -41,8 +45,25 @@ class Fake:
         self.told.append("beat")
 
 
-def watch(run: Any, limits: Limits, left: bool = False) -> Watch:
-    return Watch(run, limits, lambda: left, lambda: None)
+LATE = ["is over its time limit and is ended", PipelineTimeout]
+
+
+def watch(run: Any, limits: Limits, left: bool = False, writes: Writes | None = None) -> Watch:
+    return Watch(run, limits, lambda: left, lambda: None, writes)
+
+
+def test_write_that_waits_for_its_client_is_cut() -> None:
+    run, limit = Fake(), [5.0]
+    watching = watch(run, Limits(), writes=Writes(lambda: limit[0], lambda: run.told.append("cut")))
+    now = time.monotonic()
+    watching.look(now + 9)
+    assert run.told == [], "it writes nothing"
+    run.writing_since = now
+    watching.look(now + 4)
+    assert run.told == []
+    limit[0] = 2.0  # others wait
+    watching.look(now + 4)
+    assert run.told == ["a stream is cut", "cut"]
 
 
 def test_time_limit_of_the_whole() -> None:
@@ -50,7 +71,9 @@ def test_time_limit_of_the_whole() -> None:
     watching = watch(run, Limits(total=5))
     now = time.monotonic()
     assert now < watching.look(now + 1) <= now + 6 and run.told == []
-    assert watching.look(now + 6) == inf and run.told == [PipelineTimeout]
+    assert watching.look(now + 6) == inf and run.told == LATE
+    watching.look(now + 7)
+    assert run.told == LATE, "it is told once"
 
 
 def test_time_limit_of_silence_counts_while_the_reader_waits() -> None:
@@ -64,7 +87,7 @@ def test_time_limit_of_silence_counts_while_the_reader_waits() -> None:
     watching.look(now + 4)
     assert run.told == []
     watching.look(now + 6)
-    assert run.told == [PipelineTimeout]
+    assert run.told == LATE
 
 
 def test_beats_come_while_the_reader_waits() -> None:
