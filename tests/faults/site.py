@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from haystack import component
-from haystack.dataclasses import StreamingChunk
+from haystack.components.generators.chat import OpenAIChatGenerator
+from haystack.dataclasses import ChatMessage, StreamingChunk
+from haystack.utils import Secret
 
 from flaskcompat import (
     AsyncPipeline,
@@ -116,6 +118,30 @@ class AsyncPiped(Piped):
         wish = told(messages)
         args = {"words": wish.get("words", 5), "delay": wish.get("delay", 0.01)}
         return async_streaming_generator(self.pipeline, pipeline_run_args=args)
+
+
+class Upstream(BasePipelineWrapper):
+    """A pipeline whose model is asked over HTTP, by OpenAI's own client."""
+
+    kind: Any = Pipeline
+
+    def pipeline_of(self, wish: dict[str, Any]) -> Any:
+        pipeline = self.kind()
+        key = Secret.from_token("not-used")
+        pipeline.add_component("llm", OpenAIChatGenerator(key, api_base_url=wish["upstream"], max_retries=0))
+        return pipeline
+
+    def run_chat_completion(self, model: str, messages: Any, body: Any) -> Any:
+        args = {"messages": [ChatMessage.from_user("hi")]}
+        return run_streaming(self.pipeline_of(told(messages)), pipeline_run_args=args)
+
+
+class AsyncUpstream(Upstream):
+    kind = AsyncPipeline
+
+    async def run_chat_completion_async(self, model: str, messages: Any, body: Any) -> Any:
+        args = {"messages": [ChatMessage.from_user("hi")]}
+        return async_streaming_generator(self.pipeline_of(told(messages)), pipeline_run_args=args)
 
 
 class Plain(BasePipelineWrapper):
@@ -247,6 +273,8 @@ for _name, _wrapper in {
     "async_words": AsyncWords,
     "pipeline": Piped,
     "async_pipeline": AsyncPiped,
+    "upstream": Upstream,
+    "async_upstream": AsyncUpstream,
     "plain": Plain,
     "async_plain": AsyncPlain,
     "endless": Endless,

@@ -70,6 +70,28 @@ def test_nothing_new_begins_and_readiness_turns_first() -> None:
         assert server.process.wait(20) == 0
 
 
+def test_readiness_turns_first_under_gunicorn() -> None:
+    with serving("gunicorn", 8) as server, ThreadPoolExecutor() as pool, httpx.Client() as client:
+        running = pool.submit(read_all, server.send("words", words=30, delay=0.1))
+        assert eventually(lambda: server.open_runs().get("words") == 1)
+        assert client.get(f"{server.url}/readyz").status_code == 200  # on a connection that stays open
+        stop(server)
+        assert eventually(lambda: client.get(f"{server.url}/readyz").status_code == 503)
+        assert "w29 " in events(running.result())
+
+
+def test_blocked_wrapper_does_not_keep_gunicorn() -> None:
+    with serving("gunicorn", 8, FLASKCOMPAT_SHUTDOWN_GRACE="3") as server, ThreadPoolExecutor() as pool:
+        blocked = pool.submit(read_all, server.send("blocks_thread", stream=False))
+        assert eventually(lambda: server.threads_and_descriptors[0] > 3)
+        server.ask("plain")
+        begun = stop(server)
+        answer = blocked.result()
+        assert b" 503 " in answer.split(b"\r\n")[0] and b"shutting_down" in answer
+        assert server.process.wait(20) == 0
+        assert time.monotonic() - begun < 4 + SLACK
+
+
 def test_blocked_wrappers_do_not_keep_the_process() -> None:
     with serving("runner", 8, FLASKCOMPAT_SHUTDOWN_GRACE="3") as server, ThreadPoolExecutor() as pool:
         blocked = [pool.submit(read_all, server.send(m, stream=False)) for m in ("blocks_thread", "blocks_thread")]
