@@ -32,8 +32,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
+from http.client import responses
 from typing import Any
+
+_HEADER = re.compile(r"[\t -~\xa0-\xff]+")
 
 #: Longest piece of a client's own text that an error message repeats, in characters.
 ECHO_LIMIT = 64
@@ -72,7 +76,8 @@ class APIError(FlaskCompatError):
     :param param: path of the request field at fault, such as ``messages[0].role``.
     :param status: HTTP status from 400 to 599, if another than the class's own.
     :param headers: further response headers.
-    :raises ValueError: for a status that is none of an error.
+    :raises ValueError: for a status that is none of an error, or a header that HTTP has no form for.
+    :raises TypeError: for a message, param, code or type that is no text.
     """
 
     status = 500
@@ -90,14 +95,20 @@ class APIError(FlaskCompatError):
         type: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        for value in (message, param, code, type):
+            if value is not None and not isinstance(value, str):
+                raise TypeError(f"an error is told in texts, not {value.__class__.__name__}")
         self.message = message or self.message
         self.param = param
         self.code = code or self.code
         self.status = status or self.status
-        if not 400 <= self.status <= 599:
-            raise ValueError(f"{self.status} is no status of an error")
+        if not isinstance(self.status, int) or not 400 <= self.status <= 599:
+            raise ValueError(f"{self.status!r} is no status of an error")
         self.type = type or self.type
-        self.headers = dict(headers or {})
+        self.headers = {name: str(value) for name, value in (headers or {}).items()}
+        for header in self.headers.items():
+            if not all(_HEADER.fullmatch(text) for text in header):
+                raise ValueError("a header has characters that HTTP has no form for")
         if self.status == 500:
             # No retry mends it; the official SDK would repeat it twice, and run the pipeline three times.
             self.headers.setdefault("x-should-retry", "false")
@@ -116,6 +127,11 @@ class APIError(FlaskCompatError):
             type=self.type,
             headers=self.headers,
         )
+
+    @property
+    def reason(self) -> str:
+        """The words that stand behind the status in HTTP."""
+        return responses.get(self.status, "Error")
 
     def error(self) -> dict[str, Any]:
         """The error object: ``message``, ``type``, ``param`` and ``code``, always all four."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
-from typing import Any
+from typing import Any, cast
 
 #: Below DEBUG, for what is of interest only while a wrapper is being written.
 TRACE = 5
@@ -96,11 +97,37 @@ class Log:
                 message = str(message).format(*args, **kwargs)
             except Exception:  # a log line must never be what fails
                 message = f"{message} {args or ''} {kwargs or ''}"
+        exc_info = self._exc_info
+        if (error := _exception_of(exc_info)) is not None and not _can_be_shown(error):
+            exc_info, message = None, f"{message}: {type(error).__name__}, which cannot be shown"
         # stacklevel 3 names the caller of log.info() and the like, not this module.
-        _logger.log(level, "%s", message, exc_info=self._exc_info, stacklevel=3)
+        _logger.log(level, "%s", message, exc_info=exc_info, stacklevel=3)
 
 
 log = Log()
+
+
+def _exception_of(exc_info: Any) -> BaseException | None:
+    if exc_info is True:
+        return sys.exc_info()[1]
+    return cast("BaseException", exc_info) if issubclass(type(exc_info), BaseException) else None
+
+
+def _can_be_shown(error: BaseException) -> bool:
+    """Whether *error* and what led to it have a text; found out before a handler fails on it."""
+    try:
+        traceback.format_exception(error)
+    except BaseException:
+        return False
+    return True
+
+
+def text_of(error: BaseException) -> str:
+    """The text of *error*, whatever it does when it is asked."""
+    try:
+        return str(error)
+    except BaseException as failure:
+        return f"({type(failure).__name__} when it was asked for its text)"
 
 
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]

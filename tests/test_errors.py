@@ -1,15 +1,49 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from flaskcompat import APIError
-from flaskcompat.errors import shorten
+from flaskcompat.errors import ModelNotFound, PipelineError, shorten
 
 
 @pytest.mark.parametrize("status", [200, 204, 302, 600])
 def test_error_has_the_status_of_one(status: int) -> None:
     with pytest.raises(ValueError, match=f"{status} is no status of an error"):
         APIError("x", status=status)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"message": ValueError("x")},
+        {"param": {1, 2}},
+        {"code": 3},
+        {"type": b"x"},
+        {"status": 400.5},
+        {"headers": {"X-A": "a\r\nX-Evil: 1"}},
+        {"headers": {"X-A": "€"}},
+        {"headers": {"": "a"}},
+    ],
+)
+def test_error_that_cannot_be_told_is_refused_where_it_is_made(arguments: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        APIError(**arguments)
+
+
+def test_header_may_be_a_number_and_status_one_without_a_name() -> None:
+    error = APIError(status=529, headers={"Retry-After": 5})  # type: ignore[dict-item]
+    assert error.headers == {"Retry-After": "5"} and (error.status, error.reason) == (529, "Error")
+    assert APIError(status=429).reason == "Too Many Requests"
+
+
+def test_request_s_id_is_told_to_each_its_own() -> None:
+    shared = PipelineError()
+    assert "req_1" in shared.for_request("req_1").message and "req_2" in shared.for_request("req_2").message
+    assert "req_" not in shared.message and shared.for_request("x").headers == {"x-should-retry": "false"}
+    own = APIError("Mine.")
+    assert own.for_request("req_1") is own and ModelNotFound("m").for_request("x").message.startswith("The model")
 
 
 def test_error_body_has_all_four_keys() -> None:

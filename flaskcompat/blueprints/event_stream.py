@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from http import HTTPStatus
 from typing import Any
 
 from flask import Response, current_app
 
 from flaskcompat.blueprints import audit
 from flaskcompat.blueprints.failures import failure
-from flaskcompat.errors import APIError
-from flaskcompat.log import logged_as, request_id
+from flaskcompat.errors import APIError, PipelineError
+from flaskcompat.log import log, logged_as, request_id
 from flaskcompat.protocol import sse
-from flaskcompat.protocol.deltas import deltas, plain_text
 from flaskcompat.protocol.machine import Machine
 from flaskcompat.runtime.invoke import Run
 
@@ -118,14 +116,21 @@ class EventStream:
             frames += self._ending()
         except BaseException as error:
             if not self._begun and self.refuse is not None:
-                told = self._told(error)
-                audit.note(self._call, status=told.status)
-                return self.refuse(told)
+                return self._refused(self.refuse, self._told(error))
             if not self._begun:
                 frames += map(self._machine.encode, self._machine.start())
             # What was made before the failure is not lost.
             frames += self._failed(error)
         return "".join(frames).encode("ascii")
+
+    def _refused(self, refuse: Callable[[APIError], bytes], told: APIError) -> bytes:
+        audit.note(self._call, status=told.status)
+        try:
+            return refuse(told)
+        except Exception as error:  # a header of the wrapper's that is not for an application to set
+            with logged_as(self._request_id):
+                log.opt(exception=error).error("an error could not be told as it is")
+                return refuse(PipelineError().for_request(self._request_id))
 
     def _opening(self, batch: list[Any]) -> bytes:
         """The first piece.
@@ -150,14 +155,12 @@ class EventStream:
         add, text_frame = frames.append, machine.text_frame
         try:
             for item in batch:
-                text = plain_text(item)
-                if text is None:
-                    for delta in deltas(item):
-                        frames.extend(map(machine.encode, machine.feed(delta)))
-                elif text:
-                    add(text_frame(text))
+                if type(item) is not str:
+                    frames.extend(map(machine.encode, machine.take(item)))
+                elif item:
+                    add(text_frame(item))
             machine.check_size()
-        except Exception as error:
+        except BaseException as error:
             if not frames:
                 raise
             # What came before the failure has been made into frames, and is not lost.
@@ -206,7 +209,7 @@ class StreamResponse(Response):
             replaced = {name.lower() for name in (*own, *_HEADERS)}
             kept = [(name, value) for name, value in headers if name.lower() not in replaced]
             start_response(
-                f"{error.status} {HTTPStatus(error.status).phrase.upper()}",
+                f"{error.status} {error.reason.upper()}",
                 [*kept, *own.items()],
                 (type(error), error, None),
             )

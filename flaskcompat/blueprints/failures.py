@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from flask import Response, current_app, request
 from werkzeug.exceptions import HTTPException
@@ -18,7 +18,7 @@ from flaskcompat.errors import (
     RequestTooLarge,
     shorten,
 )
-from flaskcompat.log import log, request_id
+from flaskcompat.log import log, request_id, text_of
 from flaskcompat.protocol import sse
 
 
@@ -33,14 +33,15 @@ def failure(error: BaseException, label: str, *, tracebacks: bool | None = None)
     :param label: whose error it is, for the log.
     :param tracebacks: tell the client the error's type and text; by default as the setting says.
     """
-    if isinstance(error, APIError):
-        log.info("{} answered {} ({})", label, error.status, error.code)
-        told: APIError = error
+    # By type: a wrapper's exception may say of itself that it is of another class, or fail when it is asked.
+    if issubclass(type(error), APIError):
+        told = cast("APIError", error)
+        log.info("{} answered {} ({})", label, told.status, told.code)
     else:
         log.opt(exception=error).error("{} failed", label)
         if tracebacks is None:
             tracebacks = current_app.config["FLASKCOMPAT_TRACEBACKS"]
-        told = PipelineError(f"{type(error).__name__}: {error}" if tracebacks else None)
+        told = PipelineError(f"{type(error).__name__}: {text_of(error)}" if tracebacks else None)
     return told.for_request(request_id.get())
 
 

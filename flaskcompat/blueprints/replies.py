@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -15,7 +16,6 @@ from flaskcompat.blueprints.failures import failure, json_reply
 from flaskcompat.blueprints.servers import client_probe, cutter, detaches, gives_up, places, stop_check
 from flaskcompat.errors import APIError
 from flaskcompat.log import log
-from flaskcompat.protocol.deltas import deltas
 from flaskcompat.protocol.machine import Machine
 from flaskcompat.runtime.admission import Left, Ticket
 from flaskcompat.runtime.invoke import Ready, Run, invoke, method_of
@@ -38,7 +38,7 @@ def reply(
     :raises APIError: if the run fails before anything of it is known, or there is no place for it.
     """
     method = method_of(model, surface)
-    stream = bool(body.get("stream"))
+    label, stream = f"{model.name}.{method}", bool(body.get("stream"))
     audit.note(model=model.name, surface=surface, stream=stream, machine=machine)
     config = current_app.config
     limits = Limits(
@@ -56,10 +56,11 @@ def reply(
         elsewhere = stream or limits.total > 0 or limits.between > 0
         elsewhere = not gives_up(request.environ, ticket.reader_done) or elsewhere
         extras = {"headers": Headers(request.headers), "principal": current_principal()}
-        run = invoke(model, method, payload, body, extras, ticket, elsewhere=elsewhere)
+        tell = partial(failure, label=label, tracebacks=config["FLASKCOMPAT_TRACEBACKS"])
+        run = invoke(model, method, payload, body, extras, ticket, elsewhere=elsewhere, tell=tell)
     except BaseException as error:
         ticket.reader_done()
-        raise failure(error, f"{model.name}.{method}") from None
+        raise failure(error, label) from None
     try:
         if isinstance(run, Ready):
             return _whole(machine, run)
@@ -118,8 +119,7 @@ def _whole(machine: Machine, run: Run | Ready) -> Response:
     try:
         while not run.ended:
             for item in run.take():
-                for delta in deltas(item):
-                    machine.feed(delta)
+                machine.take(item)
             machine.check_size()
             if run.left:
                 return client_gone()

@@ -1,7 +1,8 @@
 """What a wrapper gives, as a few plain kinds of change to an answer.
 
-This is the only module that looks at foreign objects: :func:`deltas` takes a text, a Haystack chunk or message,
-an event, an OpenAI dict or SDK object, and says what it means. The machines know the classes below alone.
+This is the only module that looks at foreign objects: :func:`read` takes a text, a Haystack chunk or message,
+an event, an OpenAI dict or SDK object, and says what it means. The machines know the classes below alone, and that
+every text in them is a plain ``str`` and every number one that JSON has.
 """
 
 from __future__ import annotations
@@ -128,6 +129,29 @@ def plain_text(item: Any) -> str | None:
     return sse.clean(item) if kind is str else None
 
 
+def read(item: Any) -> str | tuple[Delta, ...]:
+    """What *item* says: a text where it is nothing but that, else its deltas.
+
+    May run code of the user's, as to find out what an event of theirs holds.
+
+    :raises WrapperContractError: for an item that is none of the kinds known.
+    """
+    text = plain_text(item)
+    return tuple(deltas(item)) if text is None else text
+
+
+def length(delta: Delta) -> int | None:
+    """Characters of *delta*; None where it may hold any number in a form of its own."""
+    match delta:
+        case Text() | Reasoning() | Refusal():
+            return len(delta.text)
+        case ToolCallPart():
+            return len(delta.arguments)
+        case Event() | Whole() | ToolResult():
+            return None
+    return 0
+
+
 @singledispatch
 def deltas(item: Any) -> Iterator[Delta]:
     """What *item* changes in the answer, in order.
@@ -165,7 +189,7 @@ def _(item: str) -> Iterator[Delta]:
 
 @deltas.register
 def _(item: Citation) -> Iterator[Delta]:
-    yield item
+    yield _checked(item)
 
 
 @deltas.register
@@ -177,7 +201,7 @@ def _(item: StreamingChunk) -> Iterator[Delta]:
     yield from _text(Refusal, meta.get("refusal"))
     yield from _upstream_event(meta)
     for call in item.tool_calls or ():
-        yield ToolCallPart(call.index, call_id(call), call.tool_name or None, _arguments(call.arguments), call.id)
+        yield _call_part(call.index, call_id(call), call.tool_name, call.arguments, call.id)
     if item.tool_call_result is not None:
         yield _tool_result(item.tool_call_result)
     yield from _meta_usage(meta)
@@ -198,7 +222,7 @@ def _(item: ChatMessage) -> Iterator[Delta]:
         yield from _text(Text, text)
     yield from _text(Refusal, item.meta.get("refusal"))
     for index, call in enumerate(item.tool_calls):
-        yield ToolCallPart(index, call_id(call), call.tool_name, _arguments(call.arguments))
+        yield _call_part(index, call_id(call), call.tool_name, call.arguments)
     yield from _meta_usage(item.meta)
     yield from _finish(item.meta.get("finish_reason"))
 
@@ -212,7 +236,7 @@ def call_id(call: Any) -> str | None:
 def _text(kind: Callable[[str], Delta], text: Any) -> Iterator[Delta]:
     if isinstance(text, str):
         if text:
-            yield kind(sse.clean(text))
+            yield kind(_plain(text))
     elif text is not None:
         raise WrapperContractError(f"content is {type(text).__name__}, not str")
 
@@ -221,7 +245,25 @@ def _arguments(arguments: Any) -> str:
     if arguments is None:
         return ""
     text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False, default=str)
-    return sse.clean(text)
+    return _plain(text)
+
+
+def _plain(text: str) -> str:
+    """*text* without surrogates, and without methods of a class of the user's."""
+    return sse.clean(str.__str__(text))
+
+
+def _name(value: Any, what: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise WrapperContractError(f"{what} is {type(value).__name__}, not str")
+    return _plain(value) if value else None
+
+
+def _call_part(index: Any, id: Any, name: Any, arguments: Any, key: Any = None) -> ToolCallPart:
+    if type(index) is not int:
+        raise WrapperContractError(f"the index of a tool call is {type(index).__name__}, not int")
+    id, key = _name(id, "the id of a tool call"), _name(key, "the id of a tool call")
+    return ToolCallPart(index, id, _name(name, "the name of a tool"), _arguments(arguments), key)
 
 
 def _tool_result(result: Any) -> ToolResult:
@@ -229,7 +271,8 @@ def _tool_result(result: Any) -> ToolResult:
     output = result.result
     if not isinstance(output, str):
         output = "\n".join(text for part in output if isinstance(text := getattr(part, "text", None), str))
-    return ToolResult(call_id(origin), origin.tool_name, _arguments(origin.arguments), sse.clean(output))
+    id, name = _name(call_id(origin), "the id of a tool call"), _name(origin.tool_name, "the name of a tool")
+    return ToolResult(id, name or "", _arguments(origin.arguments), _plain(output))
 
 
 def _upstream_event(meta: Mapping[str, Any]) -> Iterator[Delta]:
@@ -282,12 +325,13 @@ def _mapping_deltas(item: dict[str, Any]) -> Iterator[Delta]:
 
 
 def _openai_deltas(item: dict[str, Any]) -> Iterator[Delta]:
-    read = _OPENAI_OBJECTS.get(item.get("object", ""))
-    if read is None:
+    parts_of = _OPENAI_OBJECTS.get(item.get("object", ""))
+    if parts_of is None:
         raise WrapperContractError(f"OpenAI object '{item.get('object')}' is no answer")
     try:
-        parts = tuple(read(item))
-    except (AttributeError, LookupError, TypeError) as error:
+        parts = tuple(parts_of(item))
+        sse.dumps(item)
+    except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise WrapperContractError(f"malformed OpenAI object '{item['object']}'") from error
     if item["object"] == "chat.completion.chunk":
         yield from parts
@@ -320,7 +364,7 @@ def _chat_message(message: dict[str, Any]) -> Iterator[Delta]:
         function = call.get("function") or call.get("custom") or {}
         index, arguments = call.get("index"), function.get("arguments") or function.get("input")
         index = position if index is None else index
-        yield ToolCallPart(index, call.get("id"), function.get("name"), _arguments(arguments))
+        yield _call_part(index, call.get("id"), function.get("name"), arguments)
 
 
 def _response(item: dict[str, Any]) -> Iterator[Delta]:
@@ -340,7 +384,7 @@ def _response(item: dict[str, Any]) -> Iterator[Delta]:
                 for part in output.get("summary") or output.get("content") or ():
                     yield from _text(Reasoning, part.get("text"))
             case "function_call":
-                yield ToolCallPart(calls, output["call_id"], output["name"], output.get("arguments") or "")
+                yield _call_part(calls, output["call_id"], output["name"], output.get("arguments"))
                 calls += 1
     details = item.get("incomplete_details") or {}
     yield from _meta_usage(item)
@@ -348,7 +392,17 @@ def _response(item: dict[str, Any]) -> Iterator[Delta]:
 
 
 def _citation(note: dict[str, Any]) -> Citation:
-    return Citation(str(note["url"]), str(note.get("title", "")), note.get("start_index"), note.get("end_index"))
+    return _checked(
+        Citation(str(note["url"]), str(note.get("title", "")), note.get("start_index"), note.get("end_index"))
+    )
+
+
+def _checked(citation: Citation) -> Citation:
+    for place in (citation.start, citation.end):
+        if place is not None and type(place) is not int:
+            raise WrapperContractError(f"the place of a citation is {type(place).__name__}, not int")
+    url, title = _name(citation.url, "the URL of a citation"), _name(citation.title, "the title of a citation")
+    return Citation(url or "", title or "", citation.start, citation.end)
 
 
 _OPENAI_OBJECTS: dict[str, Callable[[dict[str, Any]], Iterator[Delta]]] = {

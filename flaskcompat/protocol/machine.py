@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 from flaskcompat.errors import APIError, WrapperContractError
@@ -84,6 +84,7 @@ class Machine(ABC):
         self._whole: dict[str, Any] | None = None
         self._untouched = True
         self._events: list[StreamEvent] = []
+        self._kept = 0  # characters that are kept beside the text: of calls, results, citations
 
     # -- the run, as the caller tells it -------------------------------------------------------------------
 
@@ -104,6 +105,12 @@ class Machine(ABC):
             self._take(delta)
         self._untouched = False
         return self._drain()
+
+    def take(self, item: str | Iterable[Delta]) -> list[StreamEvent]:
+        """The events of what :func:`~flaskcompat.protocol.deltas.read` has given."""
+        if type(item) is str:
+            return self.feed(Text(item)) if item else []
+        return [event for delta in item for event in self.feed(delta)]  # type: ignore[arg-type]
 
     def end(self) -> list[StreamEvent]:
         """The events that close a good stream."""
@@ -128,13 +135,13 @@ class Machine(ABC):
 
         :raises AnswerTooLong: past :data:`MOST_TEXT`.
         """
-        if self._held > MOST_TEXT:
+        if self._held + self._kept > MOST_TEXT:
             raise AnswerTooLong(f"an answer is longer than {MOST_TEXT} characters")
 
     @property
     @abstractmethod
     def _held(self) -> int:
-        """Characters of text that are kept for the whole answer."""
+        """Characters of the text that is kept for the whole answer."""
 
     @abstractmethod
     def result(self) -> dict[str, Any]:
@@ -168,12 +175,15 @@ class Machine(ABC):
                 self._go_on()
                 self._refusal(delta.text)
             case Citation():
+                self._kept += len(delta.url) + len(delta.title)
                 self._citation(delta)
             case ToolCallPart():
+                self._kept += len(delta.arguments)
                 self._go_on()
                 for piece in self._ledger.part(delta):
                     self._call(piece)
             case ToolResult():
+                self._kept += len(delta.arguments) + len(delta.output)
                 self._end_step()
                 self._meter.next_call()
                 if self._ledger.result(delta):

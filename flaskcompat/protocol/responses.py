@@ -188,6 +188,7 @@ class ResponseMachine(Machine):
     def _in_turn(self, add: Callable[[Any], None], what: Any) -> None:
         """Do *add* now or, while a call is open that is not complete, when it is."""
         if self._waiting or self._is_held():
+            self._kept += len(what) if isinstance(what, str) else 0
             self._waiting.append((add, what))
         else:
             add(what)

@@ -15,6 +15,9 @@ from flaskcompat.errors import WrapperContractError
 from flaskcompat.protocol.deltas import ToolCallPart, ToolResult
 from flaskcompat.protocol.ids import IdFactory
 
+#: Calls of one run that may be unanswered at the same time.
+MOST_CALLS = 1000
+
 
 @dataclass(slots=True)
 class Call:
@@ -66,6 +69,8 @@ class ToolCallLedger:
         """Take a piece of a call; gives the pieces that go out now."""
         record = self._find(part)
         if record is None:
+            if len(self._records) >= MOST_CALLS:
+                raise WrapperContractError(f"more than {MOST_CALLS} tool calls are open at once")
             taken = any(part.id == other.id for other in self._records)
             record = _Record(part.index, None if taken else part.id, part.key, part.name)
             self._records.append(record)

@@ -66,10 +66,14 @@ class Usage:
         }
 
 
+# More tokens than this are no count: beyond it, clients read JSON's numbers wrong.
+_ABSURD = 2**53
+
+
 def _count(source: Any, *path: str) -> int:
     for name in path:
         source = source.get(name) if isinstance(source, Mapping) else getattr(source, name, None)
-    return int(source) if isinstance(source, int | float) and source > 0 else 0
+    return int(source) if isinstance(source, int | float) and 0 < source < _ABSURD else 0
 
 
 def usage_of(source: Any, *, of_run: bool = False) -> Usage | None:

@@ -360,7 +360,7 @@ def _owned_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **kwargs: Any) 
 def _told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """What asyncio has to say of an error that nobody waited for; a run that was abandoned is none."""
     error = context.get("exception")
-    if not isinstance(error, Abandoned):
+    if not issubclass(type(error), Abandoned):
         log.opt(exception=error).error("on the event loop: {}", context.get("message"))
 
 

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from haystack.dataclasses import StreamingChunk
+
+from flaskcompat.protocol.deltas import length, read
 from flaskcompat.runtime.abandon import Abandoned
 
 #: Items that may wait for the reader; beyond it the writer waits. Far above what a model is ahead of a client,
@@ -188,8 +191,31 @@ def _set(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
 
 
 def _is_large(item: Any) -> bool:
-    text = item if type(item) is str else getattr(item, "content", None)
-    return type(text) is str and len(text) > LARGE
+    """Whether *item* fills the buffer by itself; what may hold anything does."""
+    kind = type(item)
+    if kind is str:
+        return len(item) > LARGE
+    if kind is StreamingChunk:
+        texts = [item.content, *(call.arguments for call in item.tool_calls or ())]
+        texts += [item.reasoning.reasoning_text] if item.reasoning else []
+        return item.tool_call_result is not None or sum(len(text) for text in texts if type(text) is str) > LARGE
+    if kind is not tuple:
+        return True
+    lengths = [length(delta) for delta in item]
+    return None in lengths or sum(filter(None, lengths)) > LARGE
+
+
+class AnswerBuffer(Buffer):
+    """A buffer of what items say (:func:`~flaskcompat.protocol.deltas.read`).
+
+    That is found out by whoever brings them, since it may run code of the user's: readers share their threads.
+    """
+
+    def put(self, item: Any) -> None:
+        super().put(read(item))
+
+    async def put_async(self, item: Any) -> None:
+        await super().put_async(read(item))
 
 
 class LoopBuffer(Buffer):

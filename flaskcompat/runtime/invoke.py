@@ -11,21 +11,28 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import Context, copy_context
 from time import monotonic
 from typing import Any
 
 from flaskcompat.errors import UnsupportedEndpoint
 from flaskcompat.log import log, logged_as, request_id
-from flaskcompat.protocol.deltas import check_whole
+from flaskcompat.protocol.deltas import check_whole, read
 from flaskcompat.runtime.abandon import Abandoned, close_upstreams
 from flaskcompat.runtime.admission import Ticket
 from flaskcompat.runtime.bridge import Job, bridge
-from flaskcompat.runtime.buffer import Buffer
+from flaskcompat.runtime.buffer import AnswerBuffer
 from flaskcompat.runtime.registry import Model
 from flaskcompat.runtime.streaming import AsyncPipelineStream, PipelineStream
 from flaskcompat.runtime.wrapper import Surface, method_for
+
+#: Makes what a reader gets of an error.
+Tell = Callable[[BaseException], BaseException]
+
+
+def _as_it_is(error: BaseException) -> BaseException:
+    return error
 
 
 class Run:
@@ -33,10 +40,12 @@ class Run:
 
     :param label: model and method, for the log.
     :param ticket: the place that this run takes, until its reader and its work are done.
+    :param tell: makes what the reader gets of an error; called where the error was raised, since it looks at it.
     """
 
-    def __init__(self, label: str, ticket: Ticket) -> None:
+    def __init__(self, label: str, ticket: Ticket, tell: Tell = _as_it_is) -> None:
         self.label = label
+        self._tell = tell
         #: Since when (``time.monotonic()``) the reader waits; None while it does not.
         self.waiting_since: float | None = None
         #: Since when it writes what it got last; None while it waits.
@@ -45,14 +54,17 @@ class Run:
         self.silent_since = monotonic()
         #: Whether the client has left.
         self.left = False
-        self._buffer = Buffer()
+        self._buffer = AnswerBuffer()
         self._job: Job | None = None
         self._ticket = ticket
         self._request_id = request_id.get()
         ticket.run = self
 
     def take(self) -> list[Any]:
-        """The items that wait; an empty list is a beat, or the end where :attr:`ended` or :attr:`left` is set."""
+        """What waits, as :func:`~flaskcompat.protocol.deltas.read` gives it.
+
+        An empty list is a beat, or the end where :attr:`ended` or :attr:`left` is set.
+        """
         self.waiting_since, self.writing_since = monotonic(), None
         batch = self._buffer.take()
         self.waiting_since, self.writing_since = None, monotonic()
@@ -143,13 +155,19 @@ class Run:
     def _work(self, make: Callable[[], Any]) -> None:
         try:
             self._feed(make())
-        except Abandoned as abandoned:
-            close_upstreams(abandoned)
-            self._buffer.finish(None if self._buffer.abandoned else abandoned)
         except BaseException as error:
-            self._buffer.finish(error)
+            if issubclass(type(error), Abandoned):
+                close_upstreams(error)
+            self._finish_with(error)
         finally:
             self._ticket.work_done()
+
+    def _finish_with(self, error: BaseException) -> None:
+        # By type: an object may say of itself that it is of another class, or fail when it is asked.
+        if self._buffer.abandoned and issubclass(type(error), Abandoned | asyncio.CancelledError):
+            self._buffer.finish()  # because of the reader who left: nobody is to be told
+        else:
+            self._buffer.finish(self._tell(error))
 
     def _feed(self, result: Any) -> None:
         if _is_async(result):
@@ -189,11 +207,8 @@ class Run:
                 for item in result if isinstance(result, list | tuple) else (result,):
                     await buffer.put_async(item)
             buffer.finish()
-        except Abandoned as abandoned:
-            buffer.finish(None if buffer.abandoned else abandoned)
         except BaseException as error:
-            # Cancelled by the reader who left: nobody is to be told. Everything else is handed over as data.
-            buffer.finish(None if buffer.abandoned and isinstance(error, asyncio.CancelledError) else error)
+            self._finish_with(error)
         finally:
             self._ticket.work_done()
 
@@ -205,9 +220,9 @@ class Ready:
     left = False
     error: BaseException | None = None
 
-    def __init__(self, label: str, items: list[Any], ticket: Ticket) -> None:
+    def __init__(self, label: str, items: Iterable[Any], ticket: Ticket) -> None:
         self.label = label
-        self._items = items
+        self._items: list[Any] = [read(item) for item in items]
         self._ticket = ticket
 
     def take(self) -> list[Any]:
@@ -238,6 +253,7 @@ def invoke(
     ticket: Ticket,
     *,
     elsewhere: bool,
+    tell: Tell = _as_it_is,
 ) -> Run | Ready:
     """Call *model*'s method *name* and give its run.
 
@@ -246,6 +262,7 @@ def invoke(
     :param extras: arguments for the methods that declare them, such as ``headers``.
     :param ticket: the run's place, given back by its ``close()``; by the caller if this raises.
     :param elsewhere: call a synchronous method on a thread of its own, so that this does not wait for it.
+    :param tell: see :class:`Run`.
     """
     bridge.refuse_loop_thread()
     method = getattr(model.wrapper, name)
@@ -256,17 +273,17 @@ def invoke(
         return method(model.name, payload, body, **kwargs)
 
     if name in model.asynchronous:
-        run = Run(label, ticket)
+        run = Run(label, ticket, tell)
         run.start_task(call())
         return run
     if elsewhere:
-        run = Run(label, ticket)
+        run = Run(label, ticket, tell)
         run.start_thread(call)
         return run
-    return _called_here(call, label, ticket)
+    return _called_here(call, label, ticket, tell)
 
 
-def _called_here(call: Callable[[], Any], label: str, ticket: Ticket) -> Run | Ready:
+def _called_here(call: Callable[[], Any], label: str, ticket: Ticket, tell: Tell) -> Run | Ready:
     """Call where the request is: nothing needs to be sent before the answer is whole."""
     context = copy_context()
     ticket.work_begins()
@@ -274,11 +291,9 @@ def _called_here(call: Callable[[], Any], label: str, ticket: Ticket) -> Run | R
         result = context.run(call)
     finally:
         ticket.work_done()
-    if type(result) is str:
-        return Ready(label, [result], ticket)
-    if isinstance(result, list | tuple):
-        return Ready(label, list(result), ticket)
-    run = Run(label, ticket)
+    if isinstance(result, str | list | tuple):
+        return Ready(label, [result] if isinstance(result, str) else result, ticket)
+    run = Run(label, ticket, tell)
     if _is_async(result):
         run.start_task(result, context)
     elif is_many(result):

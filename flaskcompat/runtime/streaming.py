@@ -353,5 +353,5 @@ _shielded: set[asyncio.Task[None]] = set()
 
 def _shield_over(task: asyncio.Task[None]) -> None:
     _shielded.discard(task)
-    if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Abandoned):
+    if not task.cancelled() and (error := task.exception()) is not None and not issubclass(type(error), Abandoned):
         log.opt(exception=error).error("a shielded pipeline run failed")

@@ -6,7 +6,6 @@ import re
 import socket
 from collections import deque
 from collections.abc import Callable
-from http import HTTPStatus
 from time import monotonic, time
 from typing import Any
 
@@ -109,7 +108,7 @@ class ErrorAnswer(ErrorTask):  # type: ignore[misc]
         error = error.for_request(id)
         self.response_headers.append(("x-request-id", id))
         body = sse.dumps(error.body()).encode()
-        self.status = f"{error.status} {HTTPStatus(error.status).phrase}"
+        self.status = f"{error.status} {error.reason}"
         self.response_headers.append(("Content-Type", "application/json"))
         self.response_headers.extend(error.headers.items())
         self.set_close_on_finish()

@@ -10,6 +10,7 @@ taking from its run until the connection's buffer has been drained.
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Seconds in which a second event of a stream is left to the shared thread, with all that come until it gets there.
 JOIN = 0.001
+# More than what writing an event needs of the stack.
+_FRAMES = 200
 # What is joined in memory to be written at once, in bytes.
 _MOST_JOINED = 64 * 1024
 
@@ -126,8 +129,9 @@ class Task(WSGITask):  # type: ignore[misc]
         except (Detached, Exception):
             raise
         except BaseException as error:
-            # waitress would let it pass, and leave the client waiting for ever.
-            raise RuntimeError(f"the application raised {type(error).__name__}") from error
+            # waitress would let it pass, and leave the client waiting for ever. Nor is it to look at it.
+            log.opt(exception=error).error("the application raised {}", type(error).__name__)
+            raise RuntimeError("the application ended its thread") from None
 
     def finish(self) -> None:
         """:raises Detached: if the stream is not over."""
@@ -175,6 +179,15 @@ class Writers:
                 log.opt(exception=error).error("a stream could not be written")
 
 
+def _has_room_below() -> bool:
+    """Whether the caller's stack leaves room to write: a user's code may be deep in a recursion of its own."""
+    try:
+        sys._getframe(sys.getrecursionlimit() - _FRAMES)
+    except ValueError:  # it is not that deep
+        return True
+    return False
+
+
 class DetachedStream:
     """A stream that is written by whoever brings its events.
 
@@ -203,7 +216,7 @@ class DetachedStream:
         if bridge.on_loop_thread:  # no other loop: a user's own may end, or wait for this, before its next turn
             # Once the task that brought it waits: with all that it brings until then.
             asyncio.get_running_loop().call_soon(self._take_turn)
-        elif monotonic() - self._wrote >= JOIN:
+        elif monotonic() - self._wrote >= JOIN and _has_room_below():
             self._take_turn()
         else:
             self._channel.server.writers.add(self._take_turn)

@@ -191,12 +191,56 @@ class Own(BaseException):
     pass
 
 
+class Shy(Exception):
+    """Fails wherever it is looked at."""
+
+    def _refuse(self) -> Any:
+        raise SystemExit("s3cret")
+
+    __class__ = __notes__ = __cause__ = __context__ = __suppress_context__ = property(_refuse)  # type: ignore[assignment]
+    __str__ = __repr__ = _refuse
+
+
 ERRORS: dict[str, Any] = {
     error.__name__: error
     for error in (ValueError, KeyboardInterrupt, SystemExit, GeneratorExit, StopIteration, StopAsyncIteration)
-    + (asyncio.CancelledError, MemoryError, RecursionError, TimeoutError, BrokenPipeError, Odd, Own)
+    + (asyncio.CancelledError, MemoryError, RecursionError, TimeoutError, BrokenPipeError, Odd, Own, Shy)
 }
 ERRORS["ExceptionGroup"] = lambda *_: ExceptionGroup("s3cret", [ValueError("s3cret")])
+
+
+class Slow:
+    """An event that takes its time to say what it is."""
+
+    def to_event_dict(self) -> dict[str, Any]:
+        time.sleep(3)
+        return {"type": "status", "data": {}}
+
+
+class SlowEvents(BasePipelineWrapper):
+    def run_chat_completion(self, model: str, messages: Any, body: Any) -> Iterator[Any]:
+        yield "a"
+        time.sleep(0.1)
+        yield Slow()
+        yield "b"
+
+
+class Deep(BasePipelineWrapper):
+    """Streams from the depth of a recursion, and goes on until there is no room any more."""
+
+    def run_chat_completion(self, model: str, messages: Any, body: Any) -> Any:
+        pipeline = Pipeline()
+        pipeline.add_component("deep", Diver())
+        return run_streaming(pipeline, pipeline_run_args={"level": 0})
+
+
+@component
+class Diver:
+    @component.output_types(text=str)
+    def run(self, level: int, streaming_callback: Any = None) -> dict[str, str]:
+        streaming_callback(StreamingChunk("a "))
+        time.sleep(0.003)
+        return self.run(level + 1, streaming_callback)
 
 
 class Raises(BasePipelineWrapper):
@@ -282,6 +326,8 @@ for _name, _wrapper in {
     "blocks_thread": BlocksThread,
     "one_at_a_time": OneAtATime,
     "open": Open,
+    "slow_events": SlowEvents,
+    "deep": Deep,
     "raises": Raises,
     "async_raises": AsyncRaises,
 }.items():

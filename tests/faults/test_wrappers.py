@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 from ..support import eventually
-from .processes import SLACK, kinds, serving
+from .processes import SLACK, kinds, read_all, serving
 
 ERRORS = ["ValueError", "KeyboardInterrupt", "SystemExit", "GeneratorExit", "StopIteration", "StopAsyncIteration"]
 ERRORS += ["CancelledError", "MemoryError", "RecursionError", "TimeoutError", "BrokenPipeError", "Odd", "Own"]
-ERRORS += ["ExceptionGroup"]
+ERRORS += ["ExceptionGroup", "Shy"]
 WHERE = ("call", "midway", "close")
 
 
@@ -35,6 +35,29 @@ def test_error_of_any_class_at_any_moment_ends_its_own_request_alone(kind: str) 
                 assert answer.status_code == (200 if stream and where == "midway" else 500), told
         assert server.ask("async_plain").status_code == server.ask("plain").status_code == 200
         assert eventually(lambda: server.threads_and_descriptors[0] <= threads + 10)
+
+
+@kinds
+def test_code_of_a_wrapper_s_own_holds_up_its_own_stream_alone(kind: str) -> None:
+    with serving(kind, 16) as server:
+        slow = server.send("slow_events")
+        answer = b""
+        while b'"a"' not in answer:
+            answer += slow.recv(1000)
+        begun = time.monotonic()
+        for model in ("words", "pipeline"):
+            assert server.ask(model, stream=True).status_code == 200
+        assert time.monotonic() - begun < 2
+        assert b"[DONE]" in read_all(slow)
+
+
+@kinds
+def test_stream_from_the_depth_of_a_recursion_ends_with_an_error(kind: str) -> None:
+    with serving(kind, 16) as server:
+        for stream in (True, False):
+            answer = server.ask("deep", stream=stream)
+            assert "pipeline_error" in answer.text and '"finish_reason":"stop"' not in answer.text
+        assert server.log.count("RecursionError") >= 2
 
 
 @kinds

@@ -3,11 +3,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from haystack.dataclasses import ReasoningContent, StreamingChunk, ToolCallDelta
 
+from flaskcompat import PipelineEvent
+from flaskcompat.errors import WrapperContractError
+from flaskcompat.protocol.deltas import Event
 from flaskcompat.runtime.abandon import Abandoned
-from flaskcompat.runtime.buffer import Buffer, LoopBuffer
+from flaskcompat.runtime.buffer import AnswerBuffer, Buffer, LoopBuffer
 
 from ..support import eventually
 
@@ -18,27 +23,31 @@ def in_thread(work: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-def drain(buffer: Buffer) -> list[int]:
+def drain(buffer: Buffer) -> list[str]:
     items = []
     while not buffer.ended:
         items += buffer.take()
     return items
 
 
+def numbers(end: int) -> list[str]:
+    return list(map(str, range(end)))
+
+
 def test_takes_all_that_waits_at_once() -> None:
     buffer = Buffer()
     for i in range(5):
-        buffer.put(i)
-    assert buffer.take() == [0, 1, 2, 3, 4]
+        buffer.put(str(i))
+    assert buffer.take() == ["0", "1", "2", "3", "4"]
     buffer.beat()
     assert buffer.take() == [] and not buffer.ended
 
 
 def test_end_comes_after_the_items_and_carries_the_error() -> None:
     buffer, error = Buffer(), ValueError()
-    buffer.put(1)
+    buffer.put("1")
     buffer.finish(error)
-    assert buffer.take() == [1]
+    assert buffer.take() == ["1"]
     assert buffer.ended and buffer.error is error
     assert buffer.take() == []
 
@@ -49,13 +58,13 @@ def test_reader_wakes_for_each_item() -> None:
     def write() -> None:
         for i in range(200):
             turn.acquire()
-            buffer.put(i)
+            buffer.put(str(i))
         buffer.finish()
 
     thread = in_thread(write)
     for i in range(200):
         turn.release()
-        assert buffer.take() == [i]
+        assert buffer.take() == [str(i)]
     assert buffer.take() == [] and buffer.ended
     thread.join()
 
@@ -66,11 +75,11 @@ def test_nothing_is_lost_or_reordered_under_back_pressure(room: int) -> None:
 
     def write() -> None:
         for i in range(5000):
-            buffer.put(i)
+            buffer.put(str(i))
         buffer.finish()
 
     thread = in_thread(write)
-    assert drain(buffer) == list(range(5000))
+    assert drain(buffer) == numbers(5000)
     thread.join()
 
 
@@ -79,13 +88,13 @@ def test_several_writers() -> None:
 
     def write(start: int) -> None:
         for i in range(start, start + 1000):
-            buffer.put(i)
+            buffer.put(str(i))
 
     threads = [in_thread(lambda s=s: write(s)) for s in range(0, 8000, 1000)]  # type: ignore[misc]
     items: list[int] = []
     while len(items) < 8000:
         items += buffer.take()
-    assert sorted(items) == list(range(8000))
+    assert sorted(items, key=int) == numbers(8000)
     for thread in threads:
         thread.join()
 
@@ -95,13 +104,13 @@ def test_writer_is_held_at_the_bound() -> None:
 
     def write() -> None:
         for i in range(30):
-            buffer.put(i)
+            buffer.put(str(i))
             written.append(i)
 
     thread = in_thread(write)
     assert eventually(lambda: buffer._full)
     assert len(written) == 9
-    assert buffer.take() == list(range(10))
+    assert buffer.take() == numbers(10)
     while thread.is_alive():
         buffer.beat()
         buffer.take()
@@ -112,7 +121,7 @@ def test_leaving_reader_frees_a_writer_that_waits() -> None:
 
     def write() -> None:
         try:
-            buffer.put(1)
+            buffer.put("1")
         except Abandoned as error:
             seen.append(error)
 
@@ -122,7 +131,7 @@ def test_leaving_reader_frees_a_writer_that_waits() -> None:
     thread.join(10)
     assert len(seen) == 1
     with pytest.raises(Abandoned):
-        buffer.put(2)
+        buffer.put("2")
 
 
 def test_straggler_is_let_go_when_the_end_was_read() -> None:
@@ -131,7 +140,7 @@ def test_straggler_is_let_go_when_the_end_was_read() -> None:
     def write() -> None:
         try:
             for i in range(9):
-                buffer.put(i)
+                buffer.put(str(i))
         except Abandoned as error:
             seen.append(error)
 
@@ -157,11 +166,11 @@ def test_coroutine_writes_under_back_pressure() -> None:
 
     async def write() -> None:
         for i in range(1000):
-            await buffer.put_async(i)
+            await buffer.put_async(str(i))
         buffer.finish()
 
     thread = in_thread(lambda: asyncio.run(write()))
-    assert drain(buffer) == list(range(1000))
+    assert drain(buffer) == numbers(1000)
     thread.join()
 
 
@@ -171,7 +180,7 @@ def test_coroutine_that_waits_learns_that_the_reader_left() -> None:
     async def write() -> None:
         for _ in range(2):
             try:
-                await buffer.put_async(1)
+                await buffer.put_async("1")
             except Abandoned as error:
                 seen.append(error)
 
@@ -183,16 +192,16 @@ def test_coroutine_that_waits_learns_that_the_reader_left() -> None:
 
 
 def test_reader_on_the_loop_with_writers_on_loop_and_thread() -> None:
-    async def main() -> list[int]:
+    async def main() -> list[str]:
         buffer = LoopBuffer(8)
 
         def write() -> None:
             for i in range(500):
-                buffer.put(i)
+                buffer.put(str(i))
 
         async def write_async() -> None:
             for i in range(500, 1000):
-                await buffer.put_async(i)
+                await buffer.put_async(str(i))
 
         writers = [asyncio.create_task(write_async()), asyncio.create_task(asyncio.to_thread(write))]
         items: list[int] = []
@@ -203,18 +212,68 @@ def test_reader_on_the_loop_with_writers_on_loop_and_thread() -> None:
         assert await buffer.take_async() == [] and buffer.ended
         return items
 
-    assert sorted(asyncio.run(main())) == list(range(1000))
+    assert sorted(asyncio.run(main()), key=int) == numbers(1000)
 
 
 def test_room_made_after_the_loop_is_closed() -> None:
     buffer = Buffer(1)
 
     async def write() -> None:
-        task = asyncio.create_task(buffer.put_async(1))
+        task = asyncio.create_task(buffer.put_async("1"))
         while not buffer._full:
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait([task])
 
     asyncio.run(write())
-    assert buffer.take() == [1]
+    assert buffer.take() == ["1"]
+
+
+class Told(PipelineEvent):
+    """An event of the user's, whose code says what it is."""
+
+    def __init__(self, size: int = 1) -> None:
+        self.told_on: list[threading.Thread] = []
+        self._size = size
+
+    def to_event_dict(self) -> dict[str, Any]:
+        self.told_on.append(threading.current_thread())
+        return {"type": "status", "data": "x" * self._size}
+
+
+def test_what_an_item_says_is_found_out_where_it_is_brought() -> None:
+    buffer, event = AnswerBuffer(), Told()
+    thread = in_thread(lambda: buffer.put(event))
+    assert eventually(lambda: buffer.take_ready() == [(Event({"type": "status", "data": "x"}),)])
+    thread.join(10)
+    assert event.told_on == [thread]
+    in_thread(lambda: [buffer.put(item) for item in ("a", StreamingChunk("b"))])  # type: ignore[func-returns-value]
+    assert eventually(lambda: buffer.take_ready() in (["a", "b"], ["b"]))
+    with pytest.raises(WrapperContractError):
+        buffer.put(object())
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        "x" * 20_000,
+        StreamingChunk("x" * 20_000),
+        StreamingChunk("", reasoning=ReasoningContent("x" * 20_000), index=0),
+        StreamingChunk("", tool_calls=[ToolCallDelta(0, "f", "x" * 20_000)], index=0),
+        Told(20_000),
+    ],
+)
+@pytest.mark.parametrize("kind", [Buffer, AnswerBuffer])
+def test_large_item_fills_the_buffer(kind: type[Buffer], item: Any) -> None:
+    buffer, put = kind(), []
+
+    def write() -> None:
+        for _ in range(5):
+            buffer.put(item)
+            put.append(1)
+
+    thread = in_thread(write)
+    for taken in range(1, 6):
+        assert len(buffer.take()) == 1
+        assert eventually(lambda n=taken: len(put) == n)  # type: ignore[misc]
+    thread.join(10)

@@ -11,6 +11,7 @@ import pytest
 
 from flaskcompat import BasePipelineWrapper, Registry
 from flaskcompat.errors import UnsupportedEndpoint, WrapperContractError
+from flaskcompat.protocol.deltas import Whole
 from flaskcompat.runtime.abandon import Abandoned
 from flaskcompat.runtime.admission import Admission, Places
 from flaskcompat.runtime.bridge import bridge
@@ -20,6 +21,7 @@ from flaskcompat.runtime.wrapper import Headers
 
 from ..support import MODES, RAISING_MODES, Raise, eventually, returning, scripted
 
+WHOLE = Whole("response", {"object": "response", "output": []}, ())
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 both_ways = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 
@@ -57,16 +59,18 @@ def test_items_of_every_kind_of_method(mode: str, stream: bool) -> None:
 
 @both_ways
 @pytest.mark.parametrize("asynchronous", [False, True])
-@pytest.mark.parametrize("result", ["text", {"object": "response"}, None, 3])
+@pytest.mark.parametrize("result", ["text", WHOLE.answer])
 def test_whole_result_is_one_item(result: Any, asynchronous: bool, stream: bool) -> None:
-    assert read(start(returning(result, asynchronous=asynchronous), stream)) == [result]
+    expected = [(WHOLE,)] if result == WHOLE.answer else [result]
+    assert read(start(returning(result, asynchronous=asynchronous), stream)) == expected
 
 
 @both_ways
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_raw_pipeline_result_is_refused(asynchronous: bool, stream: bool) -> None:
+@pytest.mark.parametrize("result", [None, 3, {"llm": {}}, {"object": "response"}])
+def test_what_is_no_answer_is_refused(result: Any, asynchronous: bool, stream: bool) -> None:
     with pytest.raises(WrapperContractError):
-        run = start(returning({"llm": {}}, asynchronous=asynchronous), stream)
+        run = start(returning(result, asynchronous=asynchronous), stream)
         assert read(run) == []
         raise run.error
 
