@@ -18,6 +18,7 @@ from flaskcompat.blueprints.servers import DETACHED_ANSWERS
 from flaskcompat.config import SETTINGS
 from flaskcompat.errors import ECHO_LIMIT, LOG_LIMIT
 from flaskcompat.protocol.machine import MOST_TEXT
+from flaskcompat.protocol.tool_calls import MOST_CALLS
 from flaskcompat.runtime.admission import PATIENCE
 from flaskcompat.runtime.bridge import BLOCKED_AFTER
 from flaskcompat.runtime.keys import Principal, read_keys
@@ -70,6 +71,7 @@ def test_limits_table_is_the_code_s() -> None:
             "a client that reads nothing while others wait": f"{STALL_WHILE_OTHERS_WAIT:.0f} seconds",
             "a blocked event loop, until others get a fresh one": f"{BLOCKED_AFTER} seconds",
             "text of an answer that is kept whole": f"{MOST_TEXT} characters",
+            "tool calls of an answer that are open at once": str(MOST_CALLS),
             "text in an error, in a log line": f"{ECHO_LIMIT}, {LOG_LIMIT} characters",
         }.items()
     ]

@@ -303,6 +303,11 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             give_up = task.give_up if task is not None and task.request is request else None
             self.server.task_dispatcher.client_left(request, give_up)
 
+    def close_now(self) -> None:
+        """Close the connection and the files of what waits for it, on the thread of the server's loop."""
+        self._lingers_until = None
+        self.handle_close()
+
     @property
     def has_lingered(self) -> bool:
         return self._lingers_until is not None and monotonic() >= self._lingers_until

@@ -114,6 +114,8 @@ class Runner:
         """Close every connection, and let the threads go without waiting for them."""
         self.lanes.let_go()
         self.writers.stop()
+        for channel in self._channels():
+            channel.close_now()
         wasyncore.close_all(self.map, ignore_all=True)
 
     def stop(self, grace: float) -> None:

@@ -259,3 +259,12 @@ def test_inside_a_blueprint_of_the_host_s() -> None:
     assert post(app, "/p/ai/chat/completions", chat_body()).json["object"] == "chat.completion"
     endpoints = {rule.endpoint for rule in app.url_map.iter_rules()}
     assert "parent.flaskcompat.chat_completions.create_chat_completion" in endpoints
+
+
+@pytest.mark.parametrize("method", ["GET", "OPTIONS", "POST"])
+def test_pages_of_other_origins_are_told_nothing(method: str) -> None:
+    app = make_app(m=returning("x"))
+    headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    for path in ("/v1/models", "/v1/chat/completions", "/files"):
+        answer = app.test_client().open(path, method=method, headers=headers)
+        assert not [name for name in answer.headers.keys() if name.lower().startswith("access-control")]

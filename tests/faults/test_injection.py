@@ -57,11 +57,17 @@ def test_event_type_cannot_write_lines() -> None:
 
 
 def test_error_of_a_wrapper_cannot_write_headers() -> None:
-    refuse = APIError("no\r\nX-Evil: 1", status=400, headers={"X-Why": "a\r\nX-Evil: 1"})
-    app = make_app(m=scripted([Raise(refuse)]))
-    with serving(app) as url:
-        answer = httpx.post(f"{url}/v1/chat/completions", json=chat_body(), timeout=TIMEOUT)
-    assert "x-evil" not in answer.headers
+    with pytest.raises(ValueError, match="HTTP has no form"):
+        APIError(headers={"X-Why": "a\r\nX-Evil: 1"})
+    # The last is not for an application to set.
+    for headers in ({"X-Why": "a"}, {"Connection": "X-Evil"}):
+        refuse = APIError("no\r\nX-Evil: 1", status=400, headers=headers)
+        refuse.headers["X-Later"] = "a\r\nX-Evil: 1"
+        with serving(make_app(m=scripted([Raise(refuse)]))) as url:
+            for stream in (False, True):
+                answer = httpx.post(f"{url}/v1/chat/completions", json=chat_body(stream=stream), timeout=TIMEOUT)
+                assert "x-evil" not in answer.headers and answer.status_code >= 400
+                assert answer.json()["error"]["type"]
 
 
 @pytest.mark.parametrize("path", ["/v1/models/", "//v1/models", "/v1//models", "/models/", "//evil.example/v1/models"])
