@@ -6,7 +6,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from copy import copy
 from typing import Any, cast
@@ -101,7 +101,8 @@ class Log:
         if (error := _exception_of(exc_info)) is not None and not _can_be_shown(error):
             exc_info, message = None, f"{message}: {type(error).__name__}, which cannot be shown"
         # stacklevel 3 names the caller of log.info() and the like, not this module.
-        _logger.log(level, "%s", message, exc_info=exc_info, stacklevel=3)
+        with suppress(Exception):  # of a handler or a filter of somebody else's
+            _logger.log(level, "%s", message, exc_info=exc_info, stacklevel=3)
 
 
 log = Log()

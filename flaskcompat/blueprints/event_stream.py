@@ -16,7 +16,7 @@ from flaskcompat.protocol.machine import Machine
 from flaskcompat.runtime.invoke import Run
 
 # What is written at once where a write waits for the client, in bytes: each such part that it reads is progress.
-_PART = 64 * 1024
+_PART = 16 * 1024
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # nginx would hold the stream back
 
 
@@ -62,12 +62,11 @@ class EventStream:
         return self
 
     def __next__(self) -> bytes:
-        if self._rest:
-            self._run.writes_on()
         while not self._rest:
             self._rest = memoryview(self._piece(self._run.take))
             if not self._rest and self._over:
                 raise StopIteration
+        self._run.writes()
         piece, self._rest = bytes(self._rest[:_PART]), self._rest[_PART:]
         return piece
 

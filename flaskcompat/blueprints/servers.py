@@ -134,7 +134,8 @@ def _connection(environ: Environ) -> socket.socket | None:
 
 def _shut(connection: socket.socket) -> None:
     try:
-        connection.shutdown(socket.SHUT_RDWR)
+        # Not by a TLS connection's own method: it would let go of its encryption first, under the write that waits.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
     except OSError:  # closed
         pass
 

@@ -208,14 +208,38 @@ def _is_large(item: Any) -> bool:
 class AnswerBuffer(Buffer):
     """A buffer of what items say (:func:`~flaskcompat.protocol.deltas.read`).
 
-    That is found out by whoever brings them, since it may run code of the user's: readers share their threads.
+    That is found out by whoever brings them, since it may run code of the user's: readers share their threads. What
+    is no part of an answer ends the run at its place, whoever brought it: raised where it was brought, it might be
+    taken for something else, as by a pipeline that goes on with another model, or by nobody.
+
+    :param tell: makes what the reader gets of an error.
     """
 
+    def __init__(self, tell: Callable[[BaseException], BaseException]) -> None:
+        super().__init__()
+        self._tell = tell
+
     def put(self, item: Any) -> None:
-        super().put(read(item))
+        """:raises Abandoned: also for an item that is no part of an answer."""
+        super().put(self._read(item))
 
     async def put_async(self, item: Any) -> None:
-        await super().put_async(read(item))
+        await super().put_async(self._read(item))
+
+    def fail(self, error: BaseException) -> None:
+        """End the run with *error*, and with nothing that is brought later."""
+        self.finish(self._tell(error))
+        self.abandoned = True
+        self._make_room()
+
+    def _read(self, item: Any) -> Any:
+        if self.abandoned:
+            raise Abandoned
+        try:
+            return read(item)
+        except BaseException as error:
+            self.fail(error)
+        raise Abandoned
 
 
 class LoopBuffer(Buffer):

@@ -45,16 +45,15 @@ class Run:
 
     def __init__(self, label: str, ticket: Ticket, tell: Tell = _as_it_is) -> None:
         self.label = label
-        self._tell = tell
         #: Since when (``time.monotonic()``) the reader waits; None while it does not.
         self.waiting_since: float | None = None
-        #: Since when it writes what it got last; None while it waits.
+        #: Since when the server writes what it was handed; None while the reader waits.
         self.writing_since: float | None = None
         #: When the reader last got something.
         self.silent_since = monotonic()
         #: Whether the client has left.
         self.left = False
-        self._buffer = AnswerBuffer()
+        self._buffer = AnswerBuffer(tell)
         self._job: Job | None = None
         self._ticket = ticket
         self._request_id = request_id.get()
@@ -67,13 +66,13 @@ class Run:
         """
         self.waiting_since, self.writing_since = monotonic(), None
         batch = self._buffer.take()
-        self.waiting_since, self.writing_since = None, monotonic()
+        self.waiting_since = None
         if batch:
-            self.silent_since = self.writing_since
+            self.silent_since = monotonic()
         return batch
 
-    def writes_on(self) -> None:
-        """A part of what the reader got last has been written."""
+    def writes(self) -> None:
+        """The reader hands what it got to the server now, or the next part of it."""
         self.writing_since = monotonic()
 
     def take_ready(self) -> list[Any] | None:
@@ -165,9 +164,9 @@ class Run:
     def _finish_with(self, error: BaseException) -> None:
         # By type: an object may say of itself that it is of another class, or fail when it is asked.
         if self._buffer.abandoned and issubclass(type(error), Abandoned | asyncio.CancelledError):
-            self._buffer.finish()  # because of the reader who left: nobody is to be told
+            self._buffer.finish()  # it has been told, or nobody is there to be told
         else:
-            self._buffer.finish(self._tell(error))
+            self._buffer.fail(error)
 
     def _feed(self, result: Any) -> None:
         if _is_async(result):

@@ -65,6 +65,7 @@ class Watch:
         self._client_left = client_left
         self._also = also
         self._writes = writes
+        self._over = False
         self._reader: Callable[[], object] | None = None
         self._deadline = monotonic() + limits.total if limits.total > 0 else inf
 
@@ -76,10 +77,13 @@ class Watch:
         watcher.add(self, self._due())
 
     def end(self) -> None:
+        self._over = True
         watcher.remove(self)
 
     def look(self, now: float) -> float:
         """See :class:`~flaskcompat.runtime.watcher.Watched`."""
+        if self._over:  # since the watcher began its round
+            return inf
         run, limits = self._run, self._limits
         self._also()
         if self._reader is not None and self._reader() is None:
@@ -94,6 +98,7 @@ class Watch:
             if unread >= self._writes.limit():
                 run.log_warning("a stream is cut: its client has read nothing for {:.0f} s", unread)
                 self._writes.cut()
+                self._writes = None  # once
                 return inf
         if now >= min(self._deadline, self._silent_until()):
             run.log_warning("{} is over its time limit and is ended", run.label)

@@ -64,15 +64,15 @@ class Watcher:
             now = monotonic()
             # The same for all, so that many entries make for few rounds.
             next_round = (now // INTERVAL + 1) * INTERVAL
-            looked = {entry: min(next_round, self._look(entry, now)) for entry, due in entries if due <= now}
+            looked = {entry: min(next_round, self._look(entry)) for entry, due in entries if due <= now}
             with self._changed:
                 self._entries.update((entry, due) for entry, due in looked.items() if entry in self._entries)
                 self._next = min(self._entries.values(), default=next_round)
                 self._changed.wait(max(0.001, self._next - monotonic()))
 
-    def _look(self, entry: Watched, now: float) -> float:
+    def _look(self, entry: Watched) -> float:
         try:
-            return entry.look(now)
+            return entry.look(monotonic())
         except BaseException as error:  # one that fails must not end the watch over the others
             log.opt(exception=error).error("looking after an open request failed")
             return inf

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable
 from time import monotonic, time
 from typing import Any
 
-from waitress.channel import HTTPChannel
+from waitress.channel import ClientDisconnected, HTTPChannel
 from waitress.task import ErrorTask
 
 from flaskcompat.blueprints import audit
@@ -18,6 +19,12 @@ from flaskcompat.protocol import sse
 from flaskcompat.protocol.ids import new_id
 from flaskcompat.server.detached import Detached, DetachedStream, Task
 from flaskcompat.server.parser import Parser, as_api_error
+
+try:
+    import fcntl
+    import termios
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 #: How long a refused client may go on sending what nobody reads, in seconds. Closed at once, it would not see why.
 LINGER = 5.0
@@ -62,8 +69,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self.queued_at = 0.0  # when its request began to wait for a thread
         self._task: Task | None = None
         self.detached = False  # whether its answer holds no thread
+        self.waits_for_client = True  # whether a write waits while too much is unread
         self._on_drained: deque[Callable[[], None]] = deque()
-        self._mark = (monotonic(), 0)  # when the client last took a good piece, and what it had taken then
+        # When the client last took a good piece, and what it had taken by then; None while nothing waits for it.
+        self._mark: tuple[float, int] | None = None
         self._lingers_until: float | None = None
         super().__init__(server, *args, **kwargs)
 
@@ -82,14 +91,13 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def received(self, data: bytes) -> bool:
         return self._lingers_until is None and bool(super().received(data))
 
-    @property
-    def receiving_since(self) -> float | None:
-        """Since when a request has been coming in that is not complete (``time.monotonic()``)."""
-        return self.request.begun if self.request is not None else None
-
-    @property
-    def head_is_missing(self) -> bool:
-        return self.request is not None and not self.request.headers_finished
+    def head_missing_for(self, now: float) -> float:
+        """For how many seconds the head of a request has been coming in, beside no answer; asked now and then."""
+        if self.request is None or self.request.headers_finished:
+            return 0.0
+        if self.answering:
+            self.request.begun = now
+        return float(now - self.request.begun)
 
     # -- writing ---------------------------------------------------------------------------------------------
 
@@ -105,14 +113,18 @@ class Channel(HTTPChannel):  # type: ignore[misc]
                 return int(super().write_soon(data))
             # Straight to the socket where nothing waits before it: only what that does not take needs a buffer.
             size = len(data)
-            sent = self.send(data, do_close=False)
+            try:
+                sent = self.send(data, do_close=False)
+            except OSError as error:
+                self.will_close = True
+                raise ClientDisconnected from error
             self.last_activity = time()
             if sent < size:
                 super().write_soon(data[sent:] if sent else data)
             return size
 
     def _flush_outbufs_below_high_watermark(self) -> None:
-        if not self.detached:  # else whoever brings the events of a stream would wait for its client
+        if self.waits_for_client:
             super()._flush_outbufs_below_high_watermark()
 
     @property
@@ -145,11 +157,22 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def unread_for(self, now: float) -> float:
         """For how many seconds the client has left unread what waits for it; asked now and then."""
-        since, taken = self._mark
-        if not self.total_outbufs_len or self.sent - taken >= LEAST_PROGRESS:
-            self._mark = (now, self.sent)
+        if not self.total_outbufs_len:
+            self._mark = None
             return 0.0
-        return now - since
+        arrived = self.sent - self._held_by_kernel()
+        if self._mark is None or arrived - self._mark[1] >= LEAST_PROGRESS:
+            self._mark = (now, arrived)
+        return now - self._mark[0]
+
+    def _held_by_kernel(self) -> int:
+        """Bytes that were sent and have not arrived; the kernel takes new ones in large steps alone."""
+        if fcntl is None:  # Windows
+            return 0
+        try:
+            return int.from_bytes(fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        except OSError:  # closed, or not known here
+            return 0
 
     @property
     def answering(self) -> bool:
@@ -183,6 +206,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         except Detached:
             assert self._task is not None
             self.detached = True
+            self.waits_for_client = False  # whoever brings the events of a stream must not
             DetachedStream(self, self._task).listen()
         except BaseException:
             self.server.task_dispatcher.answer_over(request)

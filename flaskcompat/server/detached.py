@@ -46,6 +46,7 @@ class Task(WSGITask):  # type: ignore[misc]
 
     channel: Channel
     wrote_header: bool
+    chunked_response: bool
     content_bytes_written: int
 
     def __init__(self, channel: Channel, request: Any) -> None:
@@ -137,6 +138,8 @@ class Task(WSGITask):  # type: ignore[misc]
         """:raises Detached: if the stream is not over."""
         if self.body is not None and not self.body.stream.over:
             raise Detached
+        if self.chunked_response:  # its connection ends with it, and nothing is to be waited for
+            self.channel.waits_for_client = False
         super().finish()
 
     def _close(self) -> None:

@@ -152,8 +152,7 @@ class Runner:
         for channel in channels:
             if (
                 channel.has_lingered
-                or channel.head_is_missing
-                and now - (channel.receiving_since or now) >= HEAD_TIMEOUT
+                or channel.head_missing_for(now) >= HEAD_TIMEOUT
                 or not channel.requests
                 and wall - channel.last_activity >= self.adj.channel_timeout
             ):
@@ -173,8 +172,7 @@ class Runner:
         idle = [
             (age, channel)
             for channel in channels
-            if not channel.requests
-            and (age := now - since if (since := channel.receiving_since) else wall - channel.last_activity) > _SPARED
+            if not channel.requests and (age := channel.head_missing_for(now) or wall - channel.last_activity) > _SPARED
         ]
         idle.sort(key=lambda pair: -pair[0])
         for _, channel in idle[: max(1, self.adj.connection_limit // 10)]:

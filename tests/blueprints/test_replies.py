@@ -35,6 +35,9 @@ class Batches:
     def take(self) -> list[Any]:
         return self._batches.pop(0)
 
+    def writes(self) -> None:
+        pass
+
     def close(self) -> None:
         self.closed += 1
 

@@ -229,6 +229,10 @@ def test_room_made_after_the_loop_is_closed() -> None:
     assert buffer.take() == ["1"]
 
 
+def answer_buffer() -> AnswerBuffer:
+    return AnswerBuffer(lambda error: error)
+
+
 class Told(PipelineEvent):
     """An event of the user's, whose code says what it is."""
 
@@ -242,15 +246,23 @@ class Told(PipelineEvent):
 
 
 def test_what_an_item_says_is_found_out_where_it_is_brought() -> None:
-    buffer, event = AnswerBuffer(), Told()
+    buffer, event = answer_buffer(), Told()
     thread = in_thread(lambda: buffer.put(event))
     assert eventually(lambda: buffer.take_ready() == [(Event({"type": "status", "data": "x"}),)])
     thread.join(10)
     assert event.told_on == [thread]
     in_thread(lambda: [buffer.put(item) for item in ("a", StreamingChunk("b"))])  # type: ignore[func-returns-value]
     assert eventually(lambda: buffer.take_ready() in (["a", "b"], ["b"]))
-    with pytest.raises(WrapperContractError):
+
+
+def test_what_is_no_part_of_an_answer_ends_the_run_where_it_stands() -> None:
+    buffer = answer_buffer()
+    buffer.put("a")
+    with pytest.raises(Abandoned):
         buffer.put(object())
+    with pytest.raises(Abandoned):
+        buffer.put("b")
+    assert buffer.take() == ["a"] and buffer.ended and isinstance(buffer.error, WrapperContractError)
 
 
 @pytest.mark.parametrize(
@@ -263,8 +275,8 @@ def test_what_an_item_says_is_found_out_where_it_is_brought() -> None:
         Told(20_000),
     ],
 )
-@pytest.mark.parametrize("kind", [Buffer, AnswerBuffer])
-def test_large_item_fills_the_buffer(kind: type[Buffer], item: Any) -> None:
+@pytest.mark.parametrize("kind", [Buffer, answer_buffer])
+def test_large_item_fills_the_buffer(kind: Callable[[], Buffer], item: Any) -> None:
     buffer, put = kind(), []
 
     def write() -> None:

@@ -3,13 +3,24 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import logging
+import queue
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from haystack import component
+from haystack.dataclasses import StreamingChunk
 
-from flaskcompat import BasePipelineWrapper, Registry
+from flaskcompat import (
+    AsyncPipeline,
+    BasePipelineWrapper,
+    Pipeline,
+    Registry,
+    async_streaming_generator,
+    streaming_generator,
+)
 from flaskcompat.errors import UnsupportedEndpoint, WrapperContractError
 from flaskcompat.protocol.deltas import Whole
 from flaskcompat.runtime.abandon import Abandoned
@@ -19,7 +30,7 @@ from flaskcompat.runtime.invoke import invoke, method_of
 from flaskcompat.runtime.registry import Model
 from flaskcompat.runtime.wrapper import Headers
 
-from ..support import MODES, RAISING_MODES, Raise, eventually, returning, scripted
+from ..support import MODES, RAISING_MODES, Raise, chat_body, eventually, make_app, post, returning, scripted
 
 WHOLE = Whole("response", {"object": "response", "output": []}, ())
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
@@ -348,3 +359,91 @@ def test_run_closed_before_its_task_began() -> None:
     go.set()
     assert eventually(lambda: run._job is not None)
     assert issubclass(Abandoned, BaseException) and not issubclass(Abandoned, Exception)
+
+
+class _Fails(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise ValueError("s3cret")
+
+
+@both_ways
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_log_that_fails_is_not_what_fails(asynchronous: bool, stream: bool) -> None:
+    handler = _Fails()
+    logging.getLogger("flaskcompat").addHandler(handler)
+    app = make_app(m=scripted(["a", Raise(ValueError("x"))], "async generator" if asynchronous else "generator"))
+    try:
+        answer = post(app, "/v1/chat/completions", chat_body(stream=stream))
+    finally:
+        logging.getLogger("flaskcompat").removeHandler(handler)
+    assert "pipeline_error" in answer.text
+
+
+@both_ways
+@pytest.mark.parametrize("surface", ["chat/completions", "responses"])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_outside_event_that_is_none_is_told(asynchronous: bool, surface: str, stream: bool) -> None:
+    class Wrapper(BasePipelineWrapper):
+        def run_chat_completion(self, model: str, messages: Any, body: Any) -> Any:
+            events: queue.Queue[Any] = queue.Queue()
+            events.put(object())
+            return streaming_generator(talker(Pipeline), external_event_queue=events)
+
+        run_response = run_chat_completion
+
+    class AsyncWrapper(Wrapper):
+        async def run_chat_completion_async(self, model: str, messages: Any, body: Any) -> Any:
+            events: asyncio.Queue[Any] = asyncio.Queue()
+            events.put_nowait(object())
+            return async_streaming_generator(talker(AsyncPipeline), external_event_queue=events)
+
+        run_response_async = run_chat_completion_async
+
+    body = {**chat_body(stream=stream), "input": "hi"}
+    if surface == "responses":
+        del body["messages"]
+    answer = post(make_app(m=(AsyncWrapper if asynchronous else Wrapper)()), f"/v1/{surface}", body)
+    assert "pipeline_error" in answer.text
+
+
+@component
+class Stubborn:
+    """Goes on with something else when a callback raises, as a fallback generator does."""
+
+    @component.output_types(text=str)
+    def run(self, streaming_callback: Any = None) -> dict[str, str]:
+        try:
+            streaming_callback(StreamingChunk("first "))
+            streaming_callback(StreamingChunk("", meta={"type": "response.failed"}))
+        except Exception:
+            streaming_callback(StreamingChunk("second "))
+        return {"text": ""}
+
+    @component.output_types(text=str)
+    async def run_async(self, streaming_callback: Any = None) -> dict[str, str]:
+        try:
+            await streaming_callback(StreamingChunk("first "))
+            await streaming_callback(StreamingChunk("", meta={"type": "response.failed"}))
+        except Exception:
+            await streaming_callback(StreamingChunk("second "))
+        return {"text": ""}
+
+
+def talker(kind: Any) -> Any:
+    pipeline = kind()
+    pipeline.add_component("talker", Stubborn())
+    return pipeline
+
+
+def test_failure_that_a_chunk_reports_is_no_exception_in_the_pipeline() -> None:
+    class Wrapper(BasePipelineWrapper):
+        def run_chat_completion(self, model: str, messages: Any, body: Any) -> Any:
+            return streaming_generator(talker(Pipeline))
+
+    class AsyncWrapper(Wrapper):
+        async def run_chat_completion_async(self, model: str, messages: Any, body: Any) -> Any:
+            return async_streaming_generator(talker(AsyncPipeline))
+
+    for wrapper in (Wrapper(), AsyncWrapper()):
+        answer = post(make_app(m=wrapper), "/v1/chat/completions", chat_body(stream=True)).text
+        assert "first " in answer and "second " not in answer and "pipeline_error" in answer

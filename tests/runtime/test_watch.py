@@ -64,6 +64,17 @@ def test_write_that_waits_for_its_client_is_cut() -> None:
     limit[0] = 2.0  # others wait
     watching.look(now + 4)
     assert run.told == ["a stream is cut", "cut"]
+    watching.look(now + 5)
+    assert run.told == ["a stream is cut", "cut"], "once"
+
+
+def test_watch_that_has_ended_does_nothing_in_the_round_that_runs() -> None:
+    run = Fake()
+    watching = watch(run, Limits(total=1), writes=Writes(lambda: 1.0, lambda: run.told.append("cut")))
+    run.writing_since = time.monotonic()
+    watching.begin()
+    watching.end()
+    assert watching.look(time.monotonic() + 9) == inf and run.told == []
 
 
 def test_time_limit_of_the_whole() -> None:

@@ -137,6 +137,46 @@ def test_end_of_an_answer_that_is_not_read_waits_for_nobody(wrapper: type[BasePi
             assert time.monotonic() - begun < SOON
 
 
+class AllAtOnce(BasePipelineWrapper):
+    def run_chat_completion(self, model: str, messages: Any, body: Any) -> Any:
+        return ["x" * 15_000] * 60 if body["stream"] else "short"
+
+
+def test_stream_that_is_there_at_once_and_not_read_holds_no_thread() -> None:
+    app = make_app(AllAtOnce(), FLASKCOMPAT_STALL_TIMEOUT=60)
+    with running(app, threads=2) as served, ExitStack() as stack:
+        for _ in range(12):
+            stack.enter_context(connect(served, 4096)).sendall(request(chat_body(stream=True)))
+        assert eventually(lambda: sum(c.total_outbufs_len > 300_000 for c in served._channels()) == 12)
+        assert ask(served).status_code == 200
+
+
+def test_slow_reader_is_no_client_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "STALL_WHILE_OTHERS_WAIT", 1.0)
+    wrapper = returning(["x" * 15_000] * 100)
+    with running(make_app(wrapper, FLASKCOMPAT_MAX_GENERATIONS=1)) as served, ExitStack() as stack:
+        slow = stack.enter_context(connect(served, 4096))
+        slow.sendall(request(chat_body(stream=True)))
+        assert eventually(lambda: any(c.total_outbufs_len for c in served._channels()))
+        stack.enter_context(connect(served)).sendall(request(chat_body(stream=True)))
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            time.sleep(0.2)
+            assert slow.recv(5000)
+        assert any(c.total_outbufs_len for c in served._channels())
+
+
+def test_stray_line_after_a_request_does_not_cut_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "HEAD_TIMEOUT", 0.3)
+    wrapper = Waits()
+    with running(make_app(wrapper)) as served, connect(served) as client:
+        client.sendall(request(WAIT) + b"\r\nGET /v1")
+        assert eventually(lambda: wrapper.inside == 1)
+        time.sleep(1)  # several rounds of looking after
+        wrapper.go.set()
+        assert client.recv(1000).startswith(b"HTTP/1.1 200")
+
+
 @pytest.mark.parametrize("length", [500_000, 5_000_000])
 def test_complete_answer_that_is_not_read_is_cut(length: int) -> None:
     app = make_app(returning("x" * length), FLASKCOMPAT_STALL_TIMEOUT=0.5)
