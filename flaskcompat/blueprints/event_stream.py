@@ -16,7 +16,7 @@ from flaskcompat.protocol.machine import Machine
 from flaskcompat.runtime.invoke import Run
 
 # What is written at once where a write waits for the client, in bytes: each such part that it reads is progress.
-_PART = 16 * 1024
+_PART = 64 * 1024
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # nginx would hold the stream back
 
 
