@@ -32,11 +32,12 @@ REFUSED = {429, 503}
 class Server:
     """``flaskcompat serve`` in a process of its own."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, places: int) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         settings = {"FLASKCOMPAT_PIPELINES_DIR": str(HERE / "soak_pipelines"), "FLASKCOMPAT_LOG_LEVEL": "CRITICAL"}
+        settings["FLASKCOMPAT_MAX_GENERATIONS"] = str(places)
         command = [sys.executable, "-m", "flaskcompat", "serve", "--port", str(self.port), "--threads", str(threads)]
         self.process = subprocess.Popen(command, env=os.environ | settings, stderr=subprocess.DEVNULL)
         while self.process.poll() is None:
@@ -269,10 +270,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--clients", type=int, default=40)
     parser.add_argument("--threads", type=int, default=16)
+    parser.add_argument("--places", type=int, default=24)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    server = Server(options.threads)
+    server = Server(options.threads, options.places)
     try:
         load(server, options.clients, 5, 10_000)
         time.sleep(5)

@@ -37,7 +37,12 @@ from collections.abc import Iterable, Mapping
 from http.client import responses
 from typing import Any
 
-_HEADER = re.compile(r"[\t -~\xa0-\xff]+")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t -~\xa0-\xff]*")
+# Header names that are not an error's to set.
+_OF_A_BODY = frozenset(
+    ("connection", "content-encoding", "content-length", "content-type", "transfer-encoding", "x-request-id")
+)
 
 #: Longest piece of a client's own text that an error message repeats, in characters.
 ECHO_LIMIT = 64
@@ -95,9 +100,9 @@ class APIError(FlaskCompatError):
         type: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        for value in (message, param, code, type):
-            if value is not None and not isinstance(value, str):
-                raise TypeError(f"an error is told in texts, not {value.__class__.__name__}")
+        code = str(code) if isinstance(code, int) else code
+        if not all(value is None or isinstance(value, str) for value in (message, param, code, type)):
+            raise TypeError("an error is told in texts")
         self.message = message or self.message
         self.param = param
         self.code = code or self.code
@@ -105,22 +110,24 @@ class APIError(FlaskCompatError):
         if not isinstance(self.status, int) or not 400 <= self.status <= 599:
             raise ValueError(f"{self.status!r} is no status of an error")
         self.type = type or self.type
-        self.headers = {name: str(value) for name, value in (headers or {}).items()}
-        for header in self.headers.items():
-            if not all(_HEADER.fullmatch(text) for text in header):
-                raise ValueError("a header has characters that HTTP has no form for")
+        given = {name: str(value) for name, value in (headers or {}).items()}
+        # Those of an upstream's answer may be passed on; what is about that answer's body is not about this one's.
+        self.headers = {name: value for name, value in given.items() if name.lower() not in _OF_A_BODY}
+        if not all(_HEADER_NAME.fullmatch(n) and _HEADER_VALUE.fullmatch(v) for n, v in self.headers.items()):
+            raise ValueError("a header has characters that HTTP has no form for")
         if self.status == 500:
             # No retry mends it; the official SDK would repeat it twice, and run the pipeline three times.
             self.headers.setdefault("x-should-retry", "false")
         super().__init__(self.message)
 
     def for_request(self, request_id: str) -> APIError:
-        """What the client of this request is told: the fixed text of a 5xx names the id that the log knows it by."""
-        if self.status < 500 or self.message != type(self).message:
-            return self
-        # Not this very one: a wrapper may raise the same object for many requests.
+        """What the client of this request is told: the fixed text of a 5xx names the id that the log knows it by.
+
+        A new one, checked again: a wrapper may raise the same object for many requests, and change it as it likes.
+        """
+        is_fixed = self.status >= 500 and self.message == type(self).message
         return APIError(
-            f"{self.message} Request id: {request_id}.",
+            f"{self.message} Request id: {request_id}." if is_fixed else self.message,
             param=self.param,
             code=self.code,
             status=self.status,

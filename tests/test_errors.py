@@ -19,7 +19,8 @@ def test_error_has_the_status_of_one(status: int) -> None:
     [
         {"message": ValueError("x")},
         {"param": {1, 2}},
-        {"code": 3},
+        {"code": 3.5},
+        {"headers": {"X Why": "a"}},
         {"type": b"x"},
         {"status": 400.5},
         {"headers": {"X-A": "a\r\nX-Evil: 1"}},
@@ -42,8 +43,15 @@ def test_request_s_id_is_told_to_each_its_own() -> None:
     shared = PipelineError()
     assert "req_1" in shared.for_request("req_1").message and "req_2" in shared.for_request("req_2").message
     assert "req_" not in shared.message and shared.for_request("x").headers == {"x-should-retry": "false"}
-    own = APIError("Mine.")
-    assert own.for_request("req_1") is own and ModelNotFound("m").for_request("x").message.startswith("The model")
+    own = APIError("Mine.", code=7)  # type: ignore[arg-type]
+    told = own.for_request("req_1")
+    assert told is not own and told.error() == own.error() and told.code == "7"
+    assert ModelNotFound("m").for_request("x").message.startswith("The model")
+
+
+def test_headers_of_an_upstream_s_body_are_not_passed_on() -> None:
+    upstream = {"Content-Length": "5", "content-type": "text/x", "Connection": "close", "X-Request-Id": "a", "X-A": ""}
+    assert APIError(status=429, headers=upstream).headers == {"X-A": ""}
 
 
 def test_error_body_has_all_four_keys() -> None:

@@ -17,6 +17,7 @@ from flaskcompat.blueprints.requests import MAX_DEPTH
 from flaskcompat.blueprints.servers import DETACHED_ANSWERS
 from flaskcompat.config import SETTINGS
 from flaskcompat.errors import ECHO_LIMIT, LOG_LIMIT
+from flaskcompat.log import _LONGEST_LINE, _MOST_LINES
 from flaskcompat.protocol.machine import MOST_TEXT
 from flaskcompat.protocol.tool_calls import MOST_CALLS
 from flaskcompat.runtime.admission import PATIENCE
@@ -66,15 +67,19 @@ def test_limits_table_is_the_code_s() -> None:
             "the head of a request (`serve`)": f"{head} bytes, {HEAD_TIMEOUT:.0f} seconds",
             "connections (`serve`)": f"{SPARE_CONNECTIONS} more than answers, or threads",
             "an idle connection (`serve`)": f"{waitress['channel_timeout']} seconds",
-            "requests waiting for a place (`serve`)": f"{MOST_WAITING} times the threads",
+            "requests waiting for a place (`serve`)": f"{MOST_WAITING} times the threads for answers",
             "waiting for a place": f"{PATIENCE:.0f} seconds",
             "a client that reads nothing while others wait": f"{STALL_WHILE_OTHERS_WAIT:.0f} seconds",
             "a blocked event loop, until others get a fresh one": f"{BLOCKED_AFTER} seconds",
             "text of an answer that is kept whole": f"{MOST_TEXT} characters",
             "tool calls of an answer that are open at once": str(MOST_CALLS),
-            "text in an error, in a log line": f"{ECHO_LIMIT}, {LOG_LIMIT} characters",
+            "a client's text repeated in an error, in a log line": f"{ECHO_LIMIT}, {LOG_LIMIT} characters",
         }.items()
     ]
+
+
+def test_traceback_s_bounds_are_the_code_s() -> None:
+    assert f"up to {_MOST_LINES} lines of {_LONGEST_LINE} characters" in README
 
 
 def test_every_public_name_is_explained() -> None:

@@ -54,8 +54,7 @@ def begin_request() -> None:
 def finish_response(response: Response) -> Response:
     """Give the response its id, and the audit its end."""
     begin_request()  # a host's own hook may have answered before ours ran
-    if "x-request-id" not in response.headers:
-        audit.finish(response)
+    audit.finish(response)
     response.headers["x-request-id"] = request_id.get()
     return response
 

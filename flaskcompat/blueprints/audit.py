@@ -30,6 +30,7 @@ class Call:
     stream: bool = False
     machine: Machine | None = None
     error: str | None = None
+    is_finishing: bool = False
     status: int | None = None  # where it is another than the response had at first
 
 
@@ -55,8 +56,9 @@ def note(call: Call | None = None, **known: Any) -> None:
 def finish(response: Response) -> None:
     """Write the record of the current request when *response* is over."""
     call = current()
-    if call is None:
+    if call is None or call.is_finishing:
         return
+    call.is_finishing = True
     fixed = _fixed(request.method, request.path, response.status_code)
     response.call_on_close(lambda: _write(call, fixed))
 

@@ -37,6 +37,7 @@ def failure(error: BaseException, label: str, *, tracebacks: bool | None = None)
     if issubclass(type(error), APIError):
         told = cast("APIError", error)
         log.info("{} answered {} ({})", label, told.status, told.code)
+        told.__traceback__ = None  # one that is raised again and again would keep the frames of all requests
     else:
         log.opt(exception=error).error("{} failed", label)
         if tracebacks is None:

@@ -13,7 +13,7 @@ from flaskcompat.blueprints import audit
 from flaskcompat.blueprints.access import current_principal
 from flaskcompat.blueprints.event_stream import EventStream, StreamResponse
 from flaskcompat.blueprints.failures import failure, json_reply
-from flaskcompat.blueprints.servers import client_probe, cutter, detaches, gives_up, places, stop_check
+from flaskcompat.blueprints.servers import client_probe, cutter, detaches, offer_thread, places, stop_check
 from flaskcompat.errors import APIError
 from flaskcompat.log import log
 from flaskcompat.protocol.machine import Machine
@@ -51,10 +51,10 @@ def reply(
     except Left:
         return client_gone()
     try:
-        # What is to stream or has a time limit must not be waited for here; nor where a thread that waits cannot be
-        # given up when its client leaves.
-        elsewhere = stream or limits.total > 0 or limits.between > 0
-        elsewhere = not gives_up(request.environ, ticket.reader_done) or elsewhere
+        # What is to stream or has a time limit must not be waited for here; nor anything where this thread would be
+        # lost to a client that leaves.
+        replaceable = offer_thread(request.environ, ticket.reader_done)
+        elsewhere = stream or limits.total > 0 or limits.between > 0 or not replaceable
         extras = {"headers": Headers(request.headers), "principal": current_principal()}
         tell = partial(failure, label=label, tracebacks=config["FLASKCOMPAT_TRACEBACKS"])
         run = invoke(model, method, payload, body, extras, ticket, elsewhere=elsewhere, tell=tell)

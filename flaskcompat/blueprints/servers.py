@@ -118,8 +118,11 @@ def cutter(environ: Environ) -> Callable[[], None] | None:
     return None
 
 
-def gives_up(environ: Environ, give_up: Callable[[], None]) -> bool:
-    """Whether the server puts another thread in the place of one whose client has left; *give_up* is called then."""
+def offer_thread(environ: Environ, give_up: Callable[[], None]) -> bool:
+    """Let the server put another thread in the place of this one once the client has left; *give_up* is called then.
+
+    False where the server does no such thing.
+    """
     task = environ.get(DETACHES)
     if task is None:
         return False

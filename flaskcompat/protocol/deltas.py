@@ -1,13 +1,14 @@
 """What a wrapper gives, as a few plain kinds of change to an answer.
 
 This is the only module that looks at foreign objects: :func:`read` takes a text, a Haystack chunk or message,
-an event, an OpenAI dict or SDK object, and says what it means. The machines know the classes below alone, and that
-every text in them is a plain ``str`` and every number one that JSON has.
+an event, an OpenAI dict or SDK object, and says what it means. The machines know the classes below alone; every
+text in them is a plain ``str``, and what ``Event`` and ``Whole`` hold has been written as JSON once.
 """
 
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import singledispatch
@@ -254,14 +255,18 @@ def _plain(text: str) -> str:
 
 
 def _name(value: Any, what: str) -> str | None:
+    if isinstance(value, int):
+        return str(value)
     if value is not None and not isinstance(value, str):
         raise WrapperContractError(f"{what} is {type(value).__name__}, not str")
     return _plain(value) if value else None
 
 
 def _call_part(index: Any, id: Any, name: Any, arguments: Any, key: Any = None) -> ToolCallPart:
-    if type(index) is not int:
-        raise WrapperContractError(f"the index of a tool call is {type(index).__name__}, not int")
+    try:
+        index = operator.index(index or 0)
+    except TypeError:
+        raise WrapperContractError(f"the index of a tool call is {type(index).__name__}, not int") from None
     id, key = _name(id, "the id of a tool call"), _name(key, "the id of a tool call")
     return ToolCallPart(index, id, _name(name, "the name of a tool"), _arguments(arguments), key)
 
@@ -330,7 +335,8 @@ def _openai_deltas(item: dict[str, Any]) -> Iterator[Delta]:
         raise WrapperContractError(f"OpenAI object '{item.get('object')}' is no answer")
     try:
         parts = tuple(parts_of(item))
-        sse.dumps(item)
+        if item["object"] != "chat.completion.chunk":  # it goes out as it is
+            sse.dumps(item)
     except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise WrapperContractError(f"malformed OpenAI object '{item['object']}'") from error
     if item["object"] == "chat.completion.chunk":
@@ -398,11 +404,16 @@ def _citation(note: dict[str, Any]) -> Citation:
 
 
 def _checked(citation: Citation) -> Citation:
-    for place in (citation.start, citation.end):
-        if place is not None and type(place) is not int:
-            raise WrapperContractError(f"the place of a citation is {type(place).__name__}, not int")
     url, title = _name(citation.url, "the URL of a citation"), _name(citation.title, "the title of a citation")
-    return Citation(url or "", title or "", citation.start, citation.end)
+    return Citation(url or "", title or "", _place(citation.start), _place(citation.end))
+
+
+def _place(value: Any) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if value is not None and not (isinstance(value, int) and 0 <= value < 2**53):
+        raise WrapperContractError("the place of a citation is no number of characters")
+    return value
 
 
 _OPENAI_OBJECTS: dict[str, Callable[[dict[str, Any]], Iterator[Delta]]] = {

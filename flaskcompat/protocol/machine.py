@@ -43,7 +43,8 @@ def filled(own: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
 StreamEvent = dict[str, Any]
 
 
-#: Characters of text that one answer may keep. Streams of chat completions keep none.
+#: Characters that one answer may keep: text (streams of chat completions keep none), arguments of calls, citations,
+#: results that are shown.
 MOST_TEXT = 32 * 2**20
 
 
@@ -183,7 +184,6 @@ class Machine(ABC):
                 for piece in self._ledger.part(delta):
                     self._call(piece)
             case ToolResult():
-                self._kept += len(delta.arguments) + len(delta.output)
                 self._end_step()
                 self._meter.next_call()
                 if self._ledger.result(delta):

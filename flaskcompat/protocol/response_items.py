@@ -148,15 +148,19 @@ class FunctionCall(Item):
     def __init__(self, emit: Emit, id: str, index: int, call: Call) -> None:
         super().__init__(emit, id, index)
         self.call = call
+        self._last = ""  # character of the arguments but space
         self._added(self._as_item("in_progress"))
 
     def add(self, arguments: str) -> None:
         if arguments:
+            self._last = arguments.rstrip()[-1:] or self._last
             self.text.write(arguments)
             self.emit(_CALL + "delta", delta=arguments)
 
     def is_complete(self) -> bool:
         """Nothing can follow a JSON object that is closed."""
+        if self._last != "}":  # reading all of it at each piece would take the square of its length
+            return False
         try:
             return isinstance(json.loads(self.text.getvalue()), dict)
         except (ValueError, RecursionError):

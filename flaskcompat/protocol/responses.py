@@ -203,9 +203,12 @@ class ResponseMachine(Machine):
 
     def _end_step(self) -> None:
         super()._end_step()
-        # Nothing can complete a call any more.
+        self._let_all_in("completed")
+
+    def _let_all_in(self, status: str) -> None:
+        """Nothing can complete a call any more: close it as *status*, and go on with what waits for it."""
         while self._waiting:
-            self._close_item()
+            self._close_item(status)
             self._let_waiting_in()
 
     def _add_text(self, text: str) -> None:
@@ -256,6 +259,7 @@ class ResponseMachine(Machine):
     def _hidden_call(self, result: ToolResult) -> None:
         if not self._show_tool_calls:
             return
+        self._kept += len(result.arguments) + len(result.output)
         self._close_item()
         call = Call(result.id or self._ids("call_"), result.name)
         self._add_call(CallPiece(call, result.arguments, first=True))
@@ -287,7 +291,10 @@ class ResponseMachine(Machine):
         self.emit(f"response.{self._status}", response=self._response())
 
     def _close_failed(self, error: APIError) -> None:
-        self._waiting.clear()
+        try:
+            self._let_all_in("incomplete")  # what waits for the open call was said before the failure
+        except WrapperContractError:
+            self._waiting.clear()
         self._close_item("incomplete")
         self._status = "failed"
         # `code` is an enum in the SDK here; the error's own code goes into the event that follows.

@@ -10,13 +10,14 @@ from typing import Any
 
 from haystack.dataclasses import StreamingChunk
 
+from flaskcompat.errors import PipelineError
 from flaskcompat.protocol.deltas import length, read
 from flaskcompat.runtime.abandon import Abandoned
 
 #: Items that may wait for the reader; beyond it the writer waits. Far above what a model is ahead of a client,
 #: and large enough that a burst is taken in few, large pieces.
 ROOM = 256
-#: Characters of one item that fill the buffer by themselves: memory is bounded however large the pieces are.
+#: After an item of more characters its writer waits until it is taken: memory is bounded however large they are.
 LARGE = 16 * 1024
 
 
@@ -40,7 +41,7 @@ class Buffer:
         self._waiting_threads: SimpleQueue[SimpleQueue[None]] = SimpleQueue()
         self._waiting_tasks: deque[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = deque()
         self._beat = False
-        self.abandoned = False
+        self.abandoned = False  # whether puts are refused: the reader has left, or the end has come
         self.ended = False
         self.error: BaseException | None = None
 
@@ -76,11 +77,14 @@ class Buffer:
 
     def _rouse(self) -> None:
         self._asleep = False
-        listener = self._listener
-        if listener is None:
+        if self._listener is None:
             self._wake.put(None)
-        else:
-            listener()
+            return
+        try:
+            self._listener()
+        except BaseException:  # there is no room left on the stack of whoever brings something: the next one calls
+            self._asleep = True
+            raise
 
     def _wait_for_room(self, room: int) -> None:
         waiter: SimpleQueue[None] = SimpleQueue()
@@ -228,7 +232,11 @@ class AnswerBuffer(Buffer):
 
     def fail(self, error: BaseException) -> None:
         """End the run with *error*, and with nothing that is brought later."""
-        self.finish(self._tell(error))
+        try:
+            told = self._tell(error)
+        except BaseException:  # an error that cannot be looked at
+            told = PipelineError()
+        self.finish(told)
         self.abandoned = True
         self._make_room()
 

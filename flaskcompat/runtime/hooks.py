@@ -21,7 +21,7 @@ OnPipelineEnd = Callable[[Any], CallbackResult]
 
 
 class Hooks:
-    """The user's callbacks; what they give, flattened. None of them can end the stream."""
+    """The user's callbacks; what they give, flattened. An ``Exception`` of theirs is logged; the stream goes on."""
 
     def __init__(
         self,

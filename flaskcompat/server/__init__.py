@@ -16,7 +16,7 @@ from flask import Flask
 from flaskcompat.blueprints.servers import DETACHED_ANSWERS, SPARE_THREADS
 from flaskcompat.extension import EXTENSION
 from flaskcompat.log import log, take_logger
-from flaskcompat.server.runner import Runner, places
+from flaskcompat.server.runner import Runner, places_of
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 1416
@@ -40,7 +40,7 @@ def options(app: Flask, threads: int) -> dict[str, Any]:
         # The others are for short requests.
         "threads": threads + SPARE_THREADS,
         # At the default of 100, as many idle connections would lock everyone out.
-        "connection_limit": max(places(app) or DETACHED_ANSWERS, threads) + SPARE_CONNECTIONS,
+        "connection_limit": max(places_of(app) or DETACHED_ANSWERS, threads) + SPARE_CONNECTIONS,
         "backlog": 2048,
         # What a client may leave unread before the stream that writes to it waits.
         "outbuf_high_watermark": 256 * 1024,

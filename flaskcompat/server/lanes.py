@@ -1,4 +1,8 @@
-"""The threads: some begin answers, some are kept for short requests; who waits for one waits without one."""
+"""The threads: some begin answers, some are kept for short requests; who waits for one waits without one.
+
+Lanes bound requests before the application sees them; :mod:`~flaskcompat.runtime.admission` bounds answers and models,
+under any server.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ MOST_WAITING = 4
 # What may take long: answers, and uploads that a wrapper works on. By the path as a client may write it.
 _LONG = re.compile(r"/(chat/+completions|responses|files)/*$")
 # A thread whose client has left may take this many seconds to end by itself, before another takes its place.
-_SPARED = 1.0
+_GIVE_UP_AFTER = 1.0
 
 
 class _Lane(ThreadedTaskDispatcher):  # type: ignore[misc]
@@ -148,7 +152,7 @@ class Lanes:
 
     def _give_up(self, now: float) -> list[Callable[[], None] | None]:
         with self._lock:
-            late = [(request, call) for request, (since, call) in self._left.items() if now - since >= _SPARED]
+            late = [(request, call) for request, (since, call) in self._left.items() if now - since >= _GIVE_UP_AFTER]
             late = late[: self._threads - len(self._given_up)]
             for request, _ in late:
                 self._given_up.add(request)

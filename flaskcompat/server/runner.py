@@ -28,14 +28,14 @@ _SEND_BUFFER = 64 * 1024
 # How often the connections are looked after, in seconds.
 _ROUND = 0.25
 # An idle connection is this old, in seconds, before it must make room when there are too many.
-_SPARED = 5.0
+_IDLE_BEFORE_CLOSED = 5.0
 # Seconds before the end of the grace when what has no answer yet is answered from outside.
 _LAST_CALL = 0.5
 # How many connections are accepted in one turn.
 _MOST_ACCEPTED = 64
 
 
-def places(app: Flask) -> int | None:
+def places_of(app: Flask) -> int | None:
     """How many answers may be made at once; None for any number."""
     setting: int | None = app.config.get("FLASKCOMPAT_MAX_GENERATIONS")
     return DETACHED_ANSWERS if setting is None else setting or None
@@ -81,7 +81,7 @@ class Runner:
         self.adj = Adjustments(**options)
         self.adj.cleanup_interval = self.adj.asyncore_loop_timeout = _ROUND
         self.stall_timeout: float = app.config.get("FLASKCOMPAT_STALL_TIMEOUT", 0.0)
-        answers, at_once = max(1, self.adj.threads - SPARE_THREADS), places(app)
+        answers, at_once = max(1, self.adj.threads - SPARE_THREADS), places_of(app)
         # A host's own pages may be as slow as answers, and must not wait for those.
         short = SPARE_THREADS + (answers if self.gate.has_other_routes else 0)
         self.lanes = Lanes(min(answers, at_once or answers), short, at_once)
@@ -172,7 +172,8 @@ class Runner:
         idle = [
             (age, channel)
             for channel in channels
-            if not channel.requests and (age := channel.head_missing_for(now) or wall - channel.last_activity) > _SPARED
+            if not channel.requests
+            and (age := channel.head_missing_for(now) or wall - channel.last_activity) > _IDLE_BEFORE_CLOSED
         ]
         idle.sort(key=lambda pair: -pair[0])
         for _, channel in idle[: max(1, self.adj.connection_limit // 10)]:

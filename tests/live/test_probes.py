@@ -13,9 +13,9 @@ import pytest
 from flaskcompat.blueprints.servers import (
     DETACHES,
     cutter,
-    gives_up,
     gunicorn_worker,
     is_stopping,
+    offer_thread,
     places,
     stop_check,
 )
@@ -115,5 +115,5 @@ def test_plain_waitress_closes_a_channel_on_its_own_loop() -> None:
 def test_who_sees_to_it_itself_is_left_alone() -> None:
     task = SimpleNamespace(give_up=None)
     assert cutter({DETACHES: task, "gunicorn.socket": object()}) is None and cutter({}) is None
-    assert not gives_up({}, print)
-    assert gives_up({DETACHES: task}, print) and task.give_up is print
+    assert not offer_thread({}, print)
+    assert offer_thread({DETACHES: task}, print) and task.give_up is print

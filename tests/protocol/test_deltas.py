@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from enum import IntEnum
+from math import inf
 from typing import Any
 
 import pytest
@@ -254,3 +256,27 @@ def test_citations_are_one_for_each_source() -> None:
         Citation("y.md", "y.md"),
         Citation("document:z", "document:z"),
     ]
+
+
+class _Index(IntEnum):
+    second = 1
+
+
+def test_numbers_are_taken_where_they_are_meant() -> None:
+    [part] = read(StreamingChunk("", tool_calls=[ToolCallDelta(_Index.second, "f", id=7)], index=0))  # type: ignore[arg-type]
+    assert part == ToolCallPart(1, "7", "f", "", "7") and type(part.index) is int
+    assert read(Citation("u", "t", 0.0, 3.0)) == [Citation("u", "t", 0, 3)]  # type: ignore[arg-type]
+    chunk = {"object": "chat.completion.chunk", "choices": [{"delta": {"content": "a"}, "logprob": -inf}]}
+    assert read(chunk) == [Text("a")]
+
+
+@pytest.mark.parametrize("place", [2**53, -1, float("nan"), 0.5, "3"])
+def test_place_that_is_none(place: Any) -> None:
+    with pytest.raises(WrapperContractError):
+        read(Citation("u", "t", place, place))
+
+
+@pytest.mark.parametrize("call", [{"index": object()}, {"id": object()}, {"tool_name": b"f"}])
+def test_call_of_other_things_than_texts(call: dict[str, Any]) -> None:
+    with pytest.raises(WrapperContractError):
+        read(StreamingChunk("", tool_calls=[ToolCallDelta(**{"index": 0, "tool_name": "f", **call})], index=0))

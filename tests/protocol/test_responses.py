@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from flaskcompat.errors import PipelineError, WrapperContractError
+from flaskcompat.errors import APIError, PipelineError, WrapperContractError
 from flaskcompat.protocol.deltas import (
     Citation,
     Delta,
@@ -20,6 +21,7 @@ from flaskcompat.protocol.deltas import (
     ToolResult,
     deltas,
 )
+from flaskcompat.protocol.machine import MOST_TEXT, AnswerTooLong
 from flaskcompat.protocol.responses import ResponseMachine
 from flaskcompat.protocol.usage import Usage
 
@@ -453,3 +455,39 @@ def assert_grammar(events: list[dict[str, Any]]) -> None:
                 assert other == ["output_text", "annotation", "added"]
     assert item is None
     assert events[-1]["response"]["output"] == done
+
+
+def test_text_that_waits_for_an_open_call_is_said_before_the_failure() -> None:
+    machine = ResponseMachine(model="m", tools=["f"], ids=counting_ids())
+    events = machine.start()
+    for delta in (ToolCallPart(0, "a", "f", '{"a":'), Text("said")):
+        events += machine.feed(delta)
+    events += machine.fail(APIError())
+    assert any(e["type"] == "response.output_text.delta" and e["delta"] == "said" for e in events)
+    assert [e["sequence_number"] for e in events] == list(range(len(events)))
+    assert events[-1]["type"] == "error" and events[-2]["type"] == "response.failed"
+    assert [item["status"] for item in events[-2]["response"]["output"]] == ["incomplete", "incomplete"]
+
+
+def test_call_of_many_pieces_beside_a_text_takes_time_in_proportion() -> None:
+    machine = ResponseMachine(model="m", tools=["f"])
+    machine.start()
+    machine.feed(ToolCallPart(0, "a", "f", '{"a": "'))
+    machine.feed(Text("waits"))
+    begun = time.monotonic()
+    for _ in range(20_000):
+        machine.feed(ToolCallPart(0, None, None, "x" * 50))
+    assert time.monotonic() - begun < 5
+
+
+def test_results_that_are_hidden_are_not_kept() -> None:
+    for show, kept in ((False, False), (True, True)):
+        machine = ResponseMachine(model="m", show_tool_calls=show)
+        machine.start()
+        machine.feed(ToolCallPart(0, "a", "f", "{}"))
+        machine.feed(ToolResult("a", "f", "{}", "x" * (MOST_TEXT + 1)))
+        if kept:
+            with pytest.raises(AnswerTooLong):
+                machine.check_size()
+        else:
+            machine.check_size()

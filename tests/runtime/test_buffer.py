@@ -289,3 +289,18 @@ def test_large_item_fills_the_buffer(kind: Callable[[], Buffer], item: Any) -> N
         assert len(buffer.take()) == 1
         assert eventually(lambda n=taken: len(put) == n)  # type: ignore[misc]
     thread.join(10)
+
+
+def test_listener_that_could_not_be_called_is_called_by_the_next_who_brings_something() -> None:
+    buffer, calls = Buffer(), []
+
+    def listener() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise RecursionError
+
+    buffer.listen(listener)
+    with pytest.raises(RecursionError):
+        buffer.put("a")
+    buffer.put("b")
+    assert len(calls) == 2 and buffer.take_ready() == ["a", "b"]

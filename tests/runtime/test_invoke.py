@@ -14,6 +14,7 @@ from haystack import component
 from haystack.dataclasses import StreamingChunk
 
 from flaskcompat import (
+    APIError,
     AsyncPipeline,
     BasePipelineWrapper,
     Pipeline,
@@ -447,3 +448,30 @@ def test_failure_that_a_chunk_reports_is_no_exception_in_the_pipeline() -> None:
     for wrapper in (Wrapper(), AsyncWrapper()):
         answer = post(make_app(m=wrapper), "/v1/chat/completions", chat_body(stream=True)).text
         assert "first " in answer and "second " not in answer and "pipeline_error" in answer
+
+
+class _Changed(APIError):
+    """Fails when it is told."""
+
+    def __init__(self) -> None:
+        super().__init__("busy")
+        self.status = "429"  # type: ignore[assignment]
+
+
+@both_ways
+@pytest.mark.parametrize("surface", ["chat/completions", "responses"])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_error_that_cannot_be_told_is_told_in_fixed_words(asynchronous: bool, surface: str, stream: bool) -> None:
+    app = make_app(m=scripted(["a", Raise(_Changed())], "async generator" if asynchronous else "generator"))
+    body = {**chat_body(stream=stream), "input": "hi"}
+    if surface == "responses":
+        del body["messages"]
+    assert "pipeline_error" in post(app, f"/v1/{surface}", body).text
+
+
+def test_error_that_is_raised_again_and_again_keeps_no_frames() -> None:
+    shared = APIError("no", status=400)
+    app = make_app(m=scripted([Raise(shared)]))
+    for stream in (False, True):
+        assert post(app, "/v1/chat/completions", chat_body(stream=stream)).status_code == 400
+        assert shared.__traceback__ is None

@@ -252,7 +252,7 @@ def test_idle_connection_is_closed() -> None:
 
 
 def test_idle_connections_make_room_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "_SPARED", 0.2)
+    monkeypatch.setattr(runner, "_IDLE_BEFORE_CLOSED", 0.2)
     with running(make_app(Waits()), connection_limit=12) as served, ExitStack() as stack:
         for _ in range(20):
             stack.enter_context(connect(served))
