@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterable, Iterator
 from types import FrameType
+from typing import Any
 
 
 class Abandoned(BaseException):
@@ -29,6 +30,15 @@ def close_callers_upstreams() -> None:
     _close_streams(frame for frame, _ in traceback.walk_stack(None))
 
 
+async def aclose_callers_upstreams() -> None:
+    """The same for a coroutine, and the coroutines that await it.
+
+    Haystack 2 lets a component of an abandoned async pipeline go on; it is stopped when it calls back.
+    """
+    for stream in list(_streams_in((frame for frame, _ in traceback.walk_stack(None)), "AsyncStream")):
+        await stream.close()
+
+
 def _frames_of(error: BaseException | None) -> Iterator[FrameType]:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
@@ -38,10 +48,16 @@ def _frames_of(error: BaseException | None) -> Iterator[FrameType]:
 
 
 def _close_streams(frames: Iterable[FrameType]) -> None:
+    for stream in list(_streams_in(frames, "Stream")):
+        stream.close()
+
+
+def _streams_in(frames: Iterable[FrameType], name: str) -> Iterator[Any]:
+    """The client library's stream objects of the class *name* that the frames hold, each once."""
     seen: set[int] = set()
     for frame in frames:
         for value in list(frame.f_locals.values()):
             kind = type(value)
-            if id(value) not in seen and kind.__name__ == "Stream" and kind.__module__.startswith("openai"):
+            if id(value) not in seen and kind.__name__ == name and kind.__module__.startswith("openai"):
                 seen.add(id(value))
-                value.close()
+                yield value

@@ -13,7 +13,7 @@ import haystack
 from haystack.dataclasses import StreamingChunk
 
 from flaskcompat.log import log
-from flaskcompat.runtime.abandon import Abandoned, close_callers_upstreams, close_upstreams
+from flaskcompat.runtime.abandon import Abandoned, aclose_callers_upstreams, close_callers_upstreams, close_upstreams
 from flaskcompat.runtime.buffer import Buffer, LoopBuffer
 from flaskcompat.runtime.forwarding import Forwarder, forward_async
 from flaskcompat.runtime.hooks import (
@@ -298,6 +298,7 @@ class _AsyncProducer:
                 await put_async(chunk)
             except Abandoned:
                 if not self._shield:
+                    await aclose_callers_upstreams()
                     raise
 
         def callback_in_thread(chunk: StreamingChunk) -> None:
