@@ -318,7 +318,9 @@ def test_place_is_free_when_the_answer_is_over_whatever_its_end_takes() -> None:
             client.sendall(request(chat_body(stream=True)))
             answer = b""
             while b"[DONE]" not in answer:
-                answer += client.recv(1000)
+                data = client.recv(1000)
+                assert data, answer
+                answer += data
         go.set()
 
 
