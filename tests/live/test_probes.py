@@ -117,3 +117,9 @@ def test_who_sees_to_it_itself_is_left_alone() -> None:
     assert cutter({DETACHES: task, "gunicorn.socket": object()}) is None and cutter({}) is None
     assert not offer_thread({}, print)
     assert offer_thread({DETACHES: task}, print) and task.give_up is print
+
+
+@pytest.mark.parametrize(("threads", "waiting"), [(72, 4), (12, 2), (9, 0)])
+def test_waiting_for_one_model_leaves_threads_that_begin_answers(threads: int, waiting: int) -> None:
+    found = places({DETACHES: object(), **waitress(threads)}, None)
+    assert (found.running, found.waiting) == (1000, waiting)

@@ -446,3 +446,12 @@ def test_bytes_go_to_a_connection_under_the_lock_that_closing_it_takes(monkeypat
     with running(make_app(returning("a"))) as served:
         assert ask(served).status_code == 200
     assert sent and all(sent)
+
+
+def test_what_is_refused_before_the_application_has_an_audit_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="flaskcompat.audit")
+    with running(make_app(returning("a"), FLASKCOMPAT_AUDIT=True, FLASKCOMPAT_API_KEYS="ann=key")) as served:
+        answer = ask(served)
+    [record] = [json.loads(r.getMessage()) for r in caplog.records if r.name == "flaskcompat.audit"]
+    assert answer.status_code == record["status"] == 401 and record["error"] == "invalid_api_key"
+    assert record["request_id"] == answer.headers["x-request-id"] and record["path"] == "/v1/chat/completions"
