@@ -4,13 +4,17 @@ import logging
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from flaskcompat import log
+from flaskcompat import BasePipelineWrapper, log
 from flaskcompat import log as public_log
-from flaskcompat.log import TRACE, configure, request_id
+from flaskcompat.log import _LONGEST_LINE, _MOST_LINES, TRACE, _Formatter, configure, request_id
+
+from .support import chat_body, make_app, post
 
 LEVELS = {
     "trace": TRACE,
@@ -111,3 +115,31 @@ except ValueError as error:
     assert r"x\n2026-01-01" in second
     assert rest[0].endswith("ERROR [-] failed") and all(line.startswith("    ") for line in rest[1:])
     assert "\x1b" not in done.stderr
+
+
+def test_traceback_is_bounded_whatever_its_error_says() -> None:
+    record = logging.LogRecord("x", logging.ERROR, "f.py", 1, "failed", None, None)
+    for text in ("x" * 1_000_000, "line\n" * 100_000):
+        try:
+            raise ValueError(text)
+        except ValueError as error:
+            record.exc_info = (ValueError, error, error.__traceback__)
+        lines = _Formatter("%(message)s").format(record).splitlines()
+        assert len(lines) <= _MOST_LINES + 2 and max(map(len, lines)) <= _LONGEST_LINE + 4
+        assert lines[0] == "failed" and all(line.startswith("    ") for line in lines[1:])
+
+
+def test_time_limit_is_logged_under_the_request_s_id(caplog: pytest.LogCaptureFixture) -> None:
+    class Slow(BasePipelineWrapper):
+        def run_chat_completion(self, model: str, messages: Any, body: Any) -> Iterator[str]:
+            time.sleep(1)
+            yield "late"
+
+    app = make_app(m=Slow())
+    app.config["FLASKCOMPAT_CHUNK_TIMEOUT"] = 0.1
+    for stream in (True, False):
+        caplog.clear()
+        answer = post(app, "/v1/chat/completions", chat_body(stream=stream))
+        assert answer.status_code == 504
+        [record] = [r for r in caplog.records if "is over its time limit" in r.getMessage()]
+        assert vars(record)["request_id"] == answer.headers["x-request-id"]
