@@ -42,6 +42,8 @@ def options(app: Flask, threads: int) -> dict[str, Any]:
         # At the default of 100, as many idle connections would lock everyone out.
         "connection_limit": max(places_of(app) or DETACHED_ANSWERS, threads) + SPARE_CONNECTIONS,
         "backlog": 2048,
+        # A head and a short body in one piece; the rest of a long one comes in larger pieces.
+        "recv_bytes": 16 * 1024,
         # What a client may leave unread before the stream that writes to it waits.
         "outbuf_high_watermark": 256 * 1024,
         # Lets `waitress.client_disconnected` see a client that leaves while it is being answered.

@@ -30,6 +30,8 @@ except ImportError:  # Windows
 LINGER = 5.0
 #: A client that has taken fewer bytes than this counts as one that has not read.
 LEAST_PROGRESS = 1024
+# What is read at once of a body, in bytes.
+_BODY_PIECE = 256 * 1024
 
 
 class ErrorAnswer(ErrorTask):  # type: ignore[misc]
@@ -87,6 +89,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def readable(self) -> bool:
         return self._lingers_until is not None or bool(super().readable())
+
+    def recv(self, buffer_size: int) -> bytes:
+        is_body = self.request is not None and self.request.headers_finished
+        return bytes(super().recv(_BODY_PIECE if is_body else buffer_size))
 
     def received(self, data: bytes) -> bool:
         return self._lingers_until is None and bool(super().received(data))
