@@ -12,8 +12,7 @@ from flask.helpers import get_debug_flag
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import is_running_from_reloader
 
-from flaskcompat.blueprints import begin_request, end_request, finish_response, health
-from flaskcompat.blueprints.failures import error_response
+from flaskcompat.blueprints import make_health_blueprint, unrouted_error
 from flaskcompat.cli import announce, serve_command
 from flaskcompat.config import read_environment, set_defaults
 from flaskcompat.extension import EXTENSION, FlaskCompat
@@ -40,12 +39,9 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     # A redirect would repeat the Host header; doubled slashes are answered as they are.
     app.url_map.merge_slashes = False
     FlaskCompat(app, pipelines=app.config["FLASKCOMPAT_PIPELINES_DIR"] or _default_folder())
-    app.register_blueprint(health.make_blueprint(app.extensions[EXTENSION]))
-    app.before_request(begin_request)
-    app.after_request(finish_response)
-    app.teardown_request(end_request)
-    app.register_error_handler(HTTPException, error_response)
-    app.register_error_handler(Exception, error_response)
+    app.register_blueprint(make_health_blueprint(app.extensions[EXTENSION]))
+    app.register_error_handler(HTTPException, unrouted_error)
+    app.register_error_handler(Exception, unrouted_error)
     app.cli.add_command(serve_command)
     _announce_run(app)
     return app

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NoReturn
 
-from marshmallow import INCLUDE, Schema, ValidationError, fields, pre_load, validates_schema
+from marshmallow import INCLUDE, Schema, ValidationError, fields
 
 from flaskcompat.errors import InvalidRequest, InvalidType, InvalidValue, MissingParameter
 
@@ -106,6 +106,15 @@ class Number(_Strict):
             _fail(wrong_value(f"must be at least {self.low:g}"))
         if (self.high is not None and value > self.high) or (isinstance(value, float) and not math.isfinite(value)):
             _fail(wrong_value(f"must be at most {self.high:g}" if self.high is not None else "must be finite"))
+
+
+class One(Number):
+    """A number of answers."""
+
+    def check(self, value: Any) -> None:
+        super().check(value)
+        if value > 1:
+            _fail(wrong_value("must be 1: one answer is made at a time"))
 
 
 class Choice(_Strict):
@@ -340,10 +349,8 @@ class RequestSchema(Schema):
     #: Fields for which null is a value.
     nullable: frozenset[str] = frozenset()
 
-    @pre_load
-    def _drop_nulls(self, data: Any, **_: Any) -> Any:
-        if not isinstance(data, dict):
-            _fail(wrong_type("an object"))
+    def prepared(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """*data* without what is as good as absent."""
         known, nullable = self.fields, self.nullable
         return {k: v for k, v in data.items() if v is not None or k not in known or k in nullable}
 
@@ -355,7 +362,7 @@ class ChatCompletionRequest(RequestSchema):
     stream_options = StreamOptions()
     temperature = Number(0, 2)
     top_p = Number(0, 1)
-    n = Number(1, 128, whole=True)
+    n = One(1, 128, whole=True)
     max_tokens = Number(1, whole=True)
     max_completion_tokens = Number(1, whole=True)
     presence_penalty = Number(-2, 2)
@@ -373,11 +380,6 @@ class ChatCompletionRequest(RequestSchema):
     service_tier = String()
     store = Flag()
     user = String()
-
-    @validates_schema
-    def _one_choice(self, data: dict[str, Any], **_: Any) -> None:
-        if data.get("n", 1) > 1:
-            _fail(wrong_value("must be 1: one answer is made at a time"), "n")
 
 
 class ResponseRequest(RequestSchema):
@@ -408,12 +410,10 @@ class ResponseRequest(RequestSchema):
     top_logprobs = Number(0, 20, whole=True)
     user = String()
 
-    @pre_load
-    def _continued(self, data: Any, **_: Any) -> Any:
+    def prepared(self, data: Mapping[str, Any]) -> dict[str, Any]:
         # With the response before it, a request may say nothing new.
-        if isinstance(data, dict) and data.get("previous_response_id") is not None:
-            return {"input": None, **data}
-        return data
+        more = {"input": None} if data.get("previous_response_id") is not None else {}
+        return super().prepared({**more, **data})
 
 
 class FileObject(Schema):
@@ -437,16 +437,16 @@ def _of_fields(kind: type[RequestSchema], names: tuple[str, ...]) -> RequestSche
     return kind(only=names)
 
 
-def load(schema: Schema, data: Any) -> dict[str, Any]:
+def load(schema: RequestSchema, data: Mapping[str, Any]) -> dict[str, Any]:
     """*data* as the *schema* takes it.
 
     :raises InvalidRequest: for the first problem, ``param`` naming the field (``messages[0].role``).
     """
-    if isinstance(schema, RequestSchema) and isinstance(data, dict):
-        # marshmallow asks for each field of a schema; most requests have few of ours.
-        schema = _of_fields(type(schema), tuple([n for n, f in schema.fields.items() if n in data or f.required]))
+    given = schema.prepared(data)
+    # marshmallow asks for each field of a schema; most requests have few of ours.
+    names = tuple([name for name, field in schema.fields.items() if name in given or field.required])
     try:
-        loaded: dict[str, Any] = schema.load(data)
+        loaded: dict[str, Any] = _of_fields(type(schema), names).load(given)
     except ValidationError as error:
         path, problem = next(_problems(error.messages))
         raise _told(path, problem) from None

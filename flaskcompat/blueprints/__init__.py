@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import default_exceptions
 
-from flaskcompat.blueprints import audit, chat_completions, files, models, responses
+from flaskcompat.blueprints import audit, chat_completions, files, health, models, responses
 from flaskcompat.blueprints.access import authenticate
 from flaskcompat.blueprints.failures import error_response
 from flaskcompat.blueprints.fallback import add_fallback
@@ -43,11 +43,32 @@ def make_blueprint(state: State, name: str = "flaskcompat") -> Blueprint:
     return blueprint
 
 
+def make_health_blueprint(state: State) -> Blueprint:
+    """``/healthz`` and ``/readyz``, for applications that are ours alone."""
+    blueprint = health.make_blueprint(state)
+    blueprint.before_request(begin_request)
+    blueprint.after_request(finish_response)
+    blueprint.teardown_request(end_request)
+    return blueprint
+
+
+def unrouted_error(error: Exception) -> Response:
+    """An error of a request that reached no blueprint; error handler of an application that is ours alone."""
+    begin_request()
+    try:
+        response = current_app.make_response(error_response(error))
+        finish_response(response)
+        return response
+    finally:
+        end_request(None)
+
+
 def begin_request() -> None:
     """Give the current request its id, once."""
     # Kept with the request: `g` may be shared with another request, made inside of this one.
-    if _TOKEN not in request.environ:
-        request.environ[_TOKEN] = request_id.set(request_id_of(request))
+    environ = request.environ
+    if _TOKEN not in environ:
+        environ[_TOKEN] = request_id.set(request_id_of(request))
         audit.begin()
 
 

@@ -7,13 +7,21 @@ from functools import partial
 from math import inf
 from typing import Any
 
-from flask import Response, current_app, request
+from flask import Config, Response, current_app, request
 
 from flaskcompat.blueprints import audit
 from flaskcompat.blueprints.access import current_principal
 from flaskcompat.blueprints.event_stream import EventStream, StreamResponse
 from flaskcompat.blueprints.failures import failure, json_reply
-from flaskcompat.blueprints.servers import client_probe, cutter, detaches, offer_thread, places, stop_check
+from flaskcompat.blueprints.servers import (
+    Environ,
+    client_probe,
+    cutter,
+    detaches,
+    offer_thread,
+    places,
+    stop_check,
+)
 from flaskcompat.errors import APIError
 from flaskcompat.log import log
 from flaskcompat.protocol.machine import Machine
@@ -40,7 +48,7 @@ def reply(
     method = method_of(model, surface)
     label, stream = f"{model.name}.{method}", bool(body.get("stream"))
     audit.note(model=model.name, surface=surface, stream=stream, machine=machine)
-    config = current_app.config
+    config, environ = current_app.config, request.environ
     limits = Limits(
         keep_alive=config["FLASKCOMPAT_KEEP_ALIVE"] if stream else 0.0,
         total=config["FLASKCOMPAT_REQUEST_TIMEOUT"],
@@ -53,7 +61,7 @@ def reply(
     try:
         # What is to stream or has a time limit must not be waited for here; nor anything where this thread would be
         # lost to a client that leaves.
-        replaceable = offer_thread(request.environ, ticket.reader_done)
+        replaceable = offer_thread(environ, ticket.reader_done)
         elsewhere = stream or limits.total > 0 or limits.between > 0 or not replaceable
         extras = {"headers": Headers(request.headers), "principal": current_principal()}
         tell = partial(failure, label=label, tracebacks=config["FLASKCOMPAT_TRACEBACKS"])
@@ -64,7 +72,7 @@ def reply(
     try:
         if isinstance(run, Ready):
             return _whole(machine, run)
-        watch = Watch(run, limits, client_probe(request.environ), _stop_check(state), _writes(state))
+        watch = Watch(run, limits, client_probe(environ), _stop_check(state, environ, config), _writes(state))
         watch.begin()
         if stream:
             return _streamed(machine, run, watch)
@@ -83,9 +91,9 @@ def admit(state: State, model: Model) -> Ticket:
     :raises APIError: if there is none.
     :raises Left: if the client has left meanwhile.
     """
-    environ = request.environ
-    _stop_check(state)()
-    limits = places(environ, current_app.config["FLASKCOMPAT_MAX_GENERATIONS"])
+    config, environ = current_app.config, request.environ
+    _stop_check(state, environ, config)()
+    limits = places(environ, config["FLASKCOMPAT_MAX_GENERATIONS"])
     try:
         return state.admission.enter(model.name, limits, model.wrapper.max_generations, client_probe(environ))
     except APIError as error:
@@ -99,8 +107,8 @@ def client_gone() -> Response:
     return Response(status=499)
 
 
-def _stop_check(state: State) -> Callable[[], None]:
-    return stop_check(request.environ, state.admission.begin_stop, current_app.config["FLASKCOMPAT_SHUTDOWN_GRACE"])
+def _stop_check(state: State, environ: Environ, config: Config) -> Callable[[], None]:
+    return stop_check(environ, state.admission.begin_stop, config["FLASKCOMPAT_SHUTDOWN_GRACE"])
 
 
 def _writes(state: State) -> Writes | None:

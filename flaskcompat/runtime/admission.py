@@ -203,4 +203,5 @@ class Admission:
         if not ticket.reading and not ticket.working and ticket in self._tickets:
             self._tickets.remove(ticket)
             self._of_model[ticket.model] -= 1
-        self._changed.notify_all()
+        if self._queue or self.stopping:
+            self._changed.notify_all()
