@@ -160,7 +160,6 @@ def serving(app: Flask, threads: int = 16) -> Iterator[str]:
     finally:
         server.end()
         thread.join(TIMEOUT)
-        server.lanes.shutdown(timeout=1)
         server.close()
 
 

@@ -61,7 +61,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     server.end()
     thread.join(10)
     assert not thread.is_alive()
-    server.lanes.shutdown()
     server.close()
 
 

@@ -75,7 +75,7 @@ def serve(
     :param on_start: called with the port once the server listens.
     """
     take_logger("waitress")
-    _allow_descriptors(options(app, threads)["connection_limit"] + _SPARE_DESCRIPTORS)
+    allow_descriptors(options(app, threads)["connection_limit"])
     runner = make_server(app, host=host, port=port, threads=threads)
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
@@ -98,8 +98,9 @@ def warn_if_open(app: Flask, host: str) -> None:
         log.warning("serving on {}: anyone who reaches this address can use the models; no API key is set", host)
 
 
-def _allow_descriptors(number: int) -> None:
-    """Raise this process's own limit of open files to *number*, as far as the system lets it."""
+def allow_descriptors(connections: int) -> None:
+    """Raise this process's own limit of open files to what *connections* need, as far as the system lets it."""
+    number = connections + _SPARE_DESCRIPTORS
     try:
         import resource
     except ImportError:  # Windows has none
@@ -109,7 +110,7 @@ def _allow_descriptors(number: int) -> None:
         allowed = number if hard == resource.RLIM_INFINITY else min(number, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
         if allowed < number:
-            log.warning("only {} files may be open: fewer connections than the {} that may come", allowed, number)
+            log.warning("only {} files may be open: fewer connections than the {} that may come", allowed, connections)
 
 
 def _stop_on_signals(runner: Runner, grace: float) -> dict[int, Any]:
@@ -119,12 +120,13 @@ def _stop_on_signals(runner: Runner, grace: float) -> dict[int, Any]:
         if runner.stopping:
             os._exit(1)
         runner.stopping = True
-        threading.Thread(target=_stop, args=(runner, grace), name="flaskcompat-stop", daemon=True).start()
+        threading.Thread(target=stop_process, args=(runner, grace), name="flaskcompat-stop", daemon=True).start()
 
     return {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
 
 
-def _stop(runner: Runner, grace: float) -> None:
+def stop_process(runner: Runner, grace: float) -> None:
+    """Stop *runner* within *grace* seconds, and end this process if it does not end by itself."""
     log.info("stopping within {:.0f} s", grace)
     begun = time.monotonic()
     runner.stop(grace)

@@ -13,7 +13,7 @@ from waitress.channel import ClientDisconnected, HTTPChannel
 from waitress.task import ErrorTask
 
 from flaskcompat.blueprints import audit
-from flaskcompat.errors import ShuttingDown
+from flaskcompat.errors import LOG_LIMIT, APIError, ShuttingDown, shorten
 from flaskcompat.log import log, logged_as
 from flaskcompat.protocol import sse
 from flaskcompat.protocol.ids import new_id
@@ -64,6 +64,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     error_task_class = ErrorAnswer
     will_close: bool
     close_when_flushed: bool
+    current_outbuf_count: int
     requests: list[Any]
 
     def __init__(self, server: Any, *args: Any, **kwargs: Any) -> None:
@@ -80,10 +81,6 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def parser_class(self, adj: Any) -> Parser:
         return Parser(adj, self.server.gate)
-
-    def task_class(self, channel: Any, request: Any) -> Task:
-        self._task = Task(channel, request)
-        return self._task
 
     # -- reading ---------------------------------------------------------------------------------------------
 
@@ -116,7 +113,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         # Whoever closes the connection takes the lock, too: after that its descriptor may be another client's.
         with self.outbuf_lock:
             if self.total_outbufs_len or type(data) is not bytes or not self.connected:
-                return int(super().write_soon(data))
+                return self._write_later(data)
             # Straight to the socket where nothing waits before it: only what that does not take needs a buffer.
             size = len(data)
             try:
@@ -126,8 +123,14 @@ class Channel(HTTPChannel):  # type: ignore[misc]
                 raise ClientDisconnected from error
             self.last_activity = time()
             if sent < size:
-                super().write_soon(data[sent:] if sent else data)
+                self._write_later(data[sent:] if sent else data)
             return size
+
+    def _write_later(self, data: Any) -> int:
+        size = int(super().write_soon(data))
+        if self.total_outbufs_len:
+            self.changed()
+        return size
 
     def _flush_outbufs_below_high_watermark(self) -> None:
         if self.waits_for_client:
@@ -185,6 +188,11 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         """Whether a request is being answered, or its answer is on its way."""
         return bool(self.requests or self.total_outbufs_len)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is asked on it, not in part either."""
+        return self.request is None and not self.answering
+
     def answer_stopped(self) -> None:
         """Answer a request whose wrapper does not return, from outside; the process ends after it."""
         requests = self.requests
@@ -204,32 +212,87 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self.server.trigger.pull_trigger(self.handle_close)
 
     def service(self) -> None:
+        """Answer the first request; called on a thread of a lane."""
         request = self.requests[0]
         if request.error is not None and not _has_whole_body(request):
             self._lingers_until = monotonic() + LINGER
         try:
-            super().service()
+            keeps_open = self.connected and self._answer(request)
         except Detached:
             assert self._task is not None
             self.detached = True
             self.waits_for_client = False  # whoever brings the events of a stream must not
             DetachedStream(self, self._task).listen()
-        except BaseException:
-            self.server.task_dispatcher.answer_over(request)
-            raise
-        else:
-            self.server.task_dispatcher.answer_over(request)
+            return
+        self.server.task_dispatcher.answer_over(request)
+        self._end(keeps_open=keeps_open)
+
+    def _answer(self, request: Any) -> bool:
+        """Answer *request*; gives whether the connection serves another one after it.
+
+        :raises Detached: if it is answered without a thread from now on.
+        """
+        if request.error is None:
+            self._task = Task(self, request)
+            try:
+                self._task.service()
+                return not self._task.close_on_finish
+            except ClientDisconnected:
+                return False
+            except Exception as error:
+                log.opt(exception=error).error("{} was not answered in order", shorten(request.path, LOG_LIMIT))
+                if self._task.wrote_header:
+                    return False
+                request.error = APIError()
+        try:
+            ErrorAnswer(self, request).service()
+        except ClientDisconnected:
+            pass
+        return False
+
+    def _end(self, *, keeps_open: bool) -> None:
+        """The end of the first request."""
+        with self.requests_lock:
+            # Then the loop waits for what the client sends next, as it has all the time.
+            is_read = keeps_open and len(self.requests) <= self.adj.channel_request_lookahead
+            over = self.requests[:1] if keeps_open else self.requests
+            self.requests = self.requests[len(over) :]
+            for request in over:
+                request.close()
+            if not keeps_open:
+                self.close_when_flushed = True
+            else:
+                # The next answer gets a buffer of its own: one that never rests would never be let go.
+                if self.current_outbuf_count > 0:
+                    self.current_outbuf_count = self.adj.outbuf_high_watermark
+                if self.requests:
+                    self.server.add_task(self)
+                elif self._expects_to_go_on():
+                    self.send_continue()
+        self.last_activity = time()
+        if self.connected and (self.total_outbufs_len or not is_read):
+            self.changed()
+
+    def _expects_to_go_on(self) -> bool:
+        """Whether a client that has sent a head waits to be told to send the body."""
+        request = self.request
+        return bool(
+            self.connected
+            and request is not None
+            and request.expect_continue
+            and request.headers_finished
+            and not self.sent_continue
+        )
 
     def end_answer(self) -> None:
-        """The end of an answer that was detached, as ``service()`` ends others; its connection ends with it."""
-        with self.requests_lock:
-            self.close_when_flushed = True
-            for request in self.requests:
-                request.close()
-            self.requests = []
-        if self.connected:
+        """The end of an answer that was detached; its connection ends with it."""
+        self._end(keeps_open=False)
+
+    def changed(self) -> None:
+        """Have the server's loop ask what the connection waits for, after something that is not of its own doing."""
+        if (descriptor := self._fileno) is not None:
+            self.server.map.changed(descriptor)
             self.server.pull_trigger()
-        self.last_activity = time()
 
     def handle_close(self) -> None:
         if self._lingers_until is not None and self.connected and monotonic() < self._lingers_until:

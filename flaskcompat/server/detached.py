@@ -152,8 +152,10 @@ class Application:
 
     def __init__(self, app: Any) -> None:
         self._app = app
+        self.requests = 0  # about as many: threads that count at once may miss one
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        self.requests += 1
         task: Task = environ[DETACHES]
         return task.ready_part(self._app(environ, start_response))
 

@@ -11,12 +11,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from math import inf
+from queue import SimpleQueue
 from time import monotonic
 from typing import Any
 
-from waitress.task import ThreadedTaskDispatcher
-
 from flaskcompat.errors import APIError, ConcurrencyLimit, ShuttingDown
+from flaskcompat.log import log
 from flaskcompat.runtime.admission import PATIENCE
 
 #: Requests that may wait for a place, for each thread that begins answers.
@@ -27,25 +27,93 @@ _LONG = re.compile(r"/(chat/+completions|responses|files)/*$")
 _GIVE_UP_AFTER = 1.0
 
 
-class _Lane(ThreadedTaskDispatcher):  # type: ignore[misc]
-    def __init__(self, threads: int) -> None:
-        super().__init__()
+class _Lane:
+    """Threads that take tasks, in order.
+
+    One thread at a time is on its way to a task; it wakes the next one if there is more to do. So tasks that take
+    little time are done by few threads, which do not fight for the interpreter, and one that blocks holds up nobody.
+    The thread that went idle last is woken first, since what it needs is still near the processor.
+    """
+
+    def __init__(self, name: str, threads: int) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._queue: deque[Any] = deque()
+        self._idle: list[SimpleQueue[bool]] = []  # what each thread waits on that has nothing to do
+        self._on_its_way = False  # a thread that was woken and has not looked for its task yet
+        self.threads = self._wanted = 0
         self.set_thread_count(threads)
 
-    def add_task(self, task: Any) -> None:
-        # As waitress does it, but that a queue is nothing to warn of here.
-        with self.lock:
-            self.queue.append(task)
-            self.queue_cv.notify()
+    @property
+    def waiting(self) -> int:
+        """How many tasks wait until a thread is done with another."""
+        return 0 if self._idle else len(self._queue)
 
-    def remove(self, task: Any) -> bool:
-        """Take *task* out of the queue; False if a thread has taken it."""
-        with self.lock:
+    def set_thread_count(self, count: int) -> None:
+        """Have *count* threads; surplus ones end when they are done."""
+        with self._lock:
+            self._wanted = count
+            new = max(0, count - self.threads)
+            surplus = self._idle[: max(0, self.threads - count)]
+            del self._idle[: len(surplus)]
+            self.threads += new - len(surplus)
+        for thread in surplus:
+            thread.put(False)
+        for _ in range(new):
+            threading.Thread(target=self._run, name=f"flaskcompat-{self._name}", daemon=True).start()
+
+    def add_task(self, task: Any) -> None:
+        """Have *task*'s ``service()`` called."""
+        with self._lock:
+            self._queue.append(task)
+            self._wake_one()
+
+    def take_out(self, chosen: Callable[[Any], bool]) -> list[Any]:
+        """The *chosen* ones of the tasks that wait, which are not done then."""
+        with self._lock:
+            found = [task for task in self._queue if chosen(task)]
+            for task in found:
+                self._queue.remove(task)
+        return found
+
+    def _wake_one(self) -> None:
+        """Wake a thread if one is needed; the lock is held."""
+        if self._queue and self._idle and not self._on_its_way:
+            self._on_its_way = True
+            self._idle.pop().put(True)
+
+    def _run(self) -> None:
+        mine: SimpleQueue[bool] = SimpleQueue()
+        while self._wanted_still():
+            task = self._take(mine)
+            if task is None:
+                if not mine.get():
+                    return
+                with self._lock:
+                    self._on_its_way = False
+                continue
             try:
-                self.queue.remove(task)
-            except ValueError:
-                return False
-            return True
+                task.service()
+            except BaseException as error:
+                log.opt(exception=error).error("a request was not answered in order")
+
+    def _wanted_still(self) -> bool:
+        with self._lock:
+            if self.threads <= self._wanted:
+                return True
+            self.threads -= 1
+            self._wake_one()
+            return False
+
+    def _take(self, mine: SimpleQueue[bool]) -> Any:
+        """A task that waits; None where there is none, and *mine* tells when to come again."""
+        with self._lock:
+            if not self._queue:
+                self._idle.append(mine)
+                return None
+            task = self._queue.popleft()
+            self._wake_one()
+            return task
 
 
 class Lanes:
@@ -64,8 +132,8 @@ class Lanes:
     """
 
     def __init__(self, answers: int, short: int, places: int | None) -> None:
-        self._answers = _Lane(answers)
-        self._short = _Lane(short)
+        self._answers = _Lane("answers", answers)
+        self._short = _Lane("short", short)
         self._places = inf if places is None else places
         self._threads = answers
         self._lock = threading.Lock()  # over what follows
@@ -134,7 +202,7 @@ class Lanes:
     @property
     def waiting(self) -> int:
         """How many requests wait for a thread."""
-        return len(self._answers.queue) + len(self._short.queue)
+        return self._answers.waiting + self._short.waiting
 
     @property
     def held(self) -> int:
@@ -174,20 +242,12 @@ class Lanes:
         for lane in (self._answers, self._short):
             lane.set_thread_count(0)
 
-    def shutdown(self, timeout: float = 5) -> None:
-        """The same, waiting up to *timeout* seconds for each lane."""
-        self.let_go()
-        for lane in (self._answers, self._short):
-            lane.shutdown(timeout=timeout)
-
     def _refuse_queued(self, error: type[APIError], chosen: Any) -> None:
         with self._lock:
             refused = [channel for channel in self._held if chosen(channel)]
             for channel in refused:
                 self._held.remove(channel)
-            with self._answers.lock:
-                queued = list(self._answers.queue)
-            refused += [channel for channel in queued if chosen(channel) and self._answers.remove(channel)]
+            refused += self._answers.take_out(chosen)
         for channel in refused:
             self.answer_over(channel.requests[0])
             self._refuse(channel, error())

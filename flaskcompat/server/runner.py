@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
 from flask import Flask
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
-from waitress.server import TcpWSGIServer
+from waitress.server import BaseWSGIServer, TcpWSGIServer
 
 from flaskcompat.blueprints.servers import DETACHED_ANSWERS, SPARE_THREADS
 from flaskcompat.log import log
@@ -19,7 +20,7 @@ from flaskcompat.server.channel import Channel
 from flaskcompat.server.detached import Application, Writers
 from flaskcompat.server.gate import Gate
 from flaskcompat.server.lanes import Lanes
-from flaskcompat.server.loop import turn
+from flaskcompat.server.loop import Channels
 
 #: Seconds that the head of a request may take.
 HEAD_TIMEOUT = 60.0
@@ -31,6 +32,8 @@ _ROUND = 0.25
 _IDLE_BEFORE_CLOSED = 5.0
 # Seconds before the end of the grace when what has no answer yet is answered from outside.
 _LAST_CALL = 0.5
+# Seconds in which a connection that was accepted before the stop may bring its request.
+_LAST_REQUESTS = 0.25
 # How many connections are accepted in one turn.
 _MOST_ACCEPTED = 64
 
@@ -41,16 +44,18 @@ def places_of(app: Flask) -> int | None:
     return DETACHED_ANSWERS if setting is None else setting or None
 
 
-class _Server(TcpWSGIServer):  # type: ignore[misc]
+class _Listener(BaseWSGIServer):  # type: ignore[misc]
     """One listening socket."""
 
     channel_class = Channel
 
-    def __init__(self, runner: Runner, app: Flask, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, runner: Runner, **options: Any) -> None:
         self.gate = runner.gate
         self.writers = runner.writers
+        self.map = runner.map
         self._runner = runner
-        super().__init__(Application(app), *args, **kwargs)
+        self._pulled = False
+        super().__init__(runner.application, **options)
 
     def set_socket_options(self, conn: socket.socket) -> None:
         super().set_socket_options(conn)
@@ -64,20 +69,59 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]
             if len(self.active_channels) == known:
                 break
 
+    def readable(self) -> bool:
+        self._pulled = False  # what was changed until now is found in the turn that begins
+        return bool(super().readable()) and not (self._runner.stopping and self._runner.shares_sockets)
+
+    def pull_trigger(self) -> None:
+        if not self._pulled:
+            self._pulled = True
+            super().pull_trigger()
+
     def maintenance(self, now: float) -> None:
         self._runner.look_after(list(self.active_channels.values()))
+
+
+class _Server(_Listener, TcpWSGIServer):  # type: ignore[misc]
+    pass
+
+
+_KINDS: dict[int, type[_Listener]] = {socket.AF_INET: _Server, socket.AF_INET6: _Server}
+if hasattr(socket, "AF_UNIX"):
+    from waitress.server import UnixWSGIServer
+
+    class _UnixServer(_Listener, UnixWSGIServer):  # type: ignore[misc]
+        pass
+
+    _KINDS[socket.AF_UNIX] = _UnixServer
+
+
+def _listener(runner: Runner, bound: socket.socket, **options: Any) -> _Listener:
+    """Listens on a socket that is there."""
+    info = (bound.family, bound.type, bound.proto, bound.getsockname())
+    return _KINDS[bound.family](runner, _sock=bound, bind_socket=False, sockinfo=info, **options)
 
 
 class Runner:
     """A server for *app*, bound and not yet running.
 
     :param options: waitress's settings, ``threads`` among them.
+    :param sockets: bound ones that other processes listen on, too, in place of what the options say.
+    :param on_round: called again and again while the server runs, each :data:`_ROUND` seconds.
     """
 
-    def __init__(self, app: Flask, options: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        app: Flask,
+        options: dict[str, Any],
+        *,
+        sockets: Sequence[socket.socket] = (),
+        on_round: Callable[[], None] | None = None,
+    ) -> None:
         self.gate = Gate(app)
+        self.application = Application(app)
         self.writers = Writers()
-        self.map: dict[int, Any] = {}
+        self.map = Channels()
         self.adj = Adjustments(**options)
         self.adj.cleanup_interval = self.adj.asyncore_loop_timeout = _ROUND
         self.stall_timeout: float = app.config.get("FLASKCOMPAT_STALL_TIMEOUT", 0.0)
@@ -86,22 +130,30 @@ class Runner:
         short = SPARE_THREADS + (answers if self.gate.has_other_routes else 0)
         self.lanes = Lanes(min(answers, at_once or answers), short, at_once)
         self.stopping = False
+        self.shares_sockets = bool(sockets)
+        self._on_round = on_round
         self._ended = False
-        self.servers = [
-            _Server(self, app, self.map, dispatcher=self.lanes, adj=self.adj, sockinfo=address)
-            for address in self.adj.listen
-        ]
+        common = {"map": self.map, "dispatcher": self.lanes, "adj": self.adj}
+        if sockets:
+            self.servers = [_listener(self, shared, **common) for shared in sockets]
+        else:
+            self.servers = [_Server(self, sockinfo=address, **common) for address in self.adj.listen]
 
     @property
     def port(self) -> int:
         return int(self.servers[0].effective_port)
+
+    @property
+    def requests(self) -> int:
+        """How many requests have reached the application."""
+        return self.application.requests
 
     def run(self) -> None:
         """Serve until :meth:`end`."""
         self.writers.start()
         while not self._ended:
             try:
-                turn(self.map, self.adj.asyncore_loop_timeout)
+                self.map.turn(self.adj.asyncore_loop_timeout)
             except Exception as error:  # of one connection; the others are served
                 log.opt(exception=error).error("the server's loop failed")
 
@@ -117,15 +169,23 @@ class Runner:
         for channel in self._channels():
             channel.close_now()
         wasyncore.close_all(self.map, ignore_all=True)
+        self.map.close()
 
     def stop(self, grace: float) -> None:
         """Begin nothing new, let what runs end within *grace* seconds, end the rest, then :meth:`end`."""
         deadline = monotonic() + grace
         self.stopping = True
+        if self.shares_sockets:  # what was accepted is answered, and the rest left to other processes
+            self.servers[0].pull_trigger()
+            time.sleep(min(_LAST_REQUESTS, grace))
         state = self.gate.state
         if state is not None:
             state.admission.begin_stop(grace)
         self.lanes.stop()
+        if self.shares_sockets:  # clients come back to a process that goes on
+            for channel in self._channels():
+                if channel.is_idle:
+                    channel.cut()
         self._wait_until_quiet(deadline - _LAST_CALL)
         for channel in self._channels():
             channel.answer_stopped()
@@ -145,6 +205,9 @@ class Runner:
     def look_after(self, channels: list[Channel]) -> None:
         """Cut whoever keeps others waiting; called every :data:`_ROUND` seconds, on the thread of :meth:`run`."""
         now, wall = monotonic(), time.time()
+        self.map.ask_all()  # waitress does not tell of everything that it does
+        if self._on_round is not None:
+            self._on_round()
         self.lanes.look_after(now)
         for_place = self.lanes.held > 0 or (self.gate.state is not None and self.gate.state.admission.waiting > 0)
         for_thread = self.lanes.waiting > 0

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,8 +98,11 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def serving(kind: str, threads: int = 16, **settings: str) -> Iterator[Server]:
-    """The site under *kind*, making *threads* answers at once."""
+def serving(kind: str, threads: int = 16, arguments: Sequence[str] = (), **settings: str) -> Iterator[Server]:
+    """The site under *kind*, making *threads* answers at once.
+
+    :param arguments: of gunicorn with our worker.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -108,6 +111,8 @@ def serving(kind: str, threads: int = 16, **settings: str) -> Iterator[Server]:
         "runner": ["flask", "--app", site, "serve", "--port", str(port), "--threads", str(threads)],
         "gunicorn": ["gunicorn", "-k", "gthread", "--threads", str(threads + 8), "--worker-connections", "2000"]
         + ["-b", f"127.0.0.1:{port}", f"{site}:app"],
+        "worker": ["gunicorn", "-k", "flaskcompat.server.gunicorn.Worker", "--threads", str(threads)]
+        + ["-b", f"127.0.0.1:{port}", *arguments, f"{site}:app"],
     }
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("FLASK", "OPENAI_"))}
     with tempfile.TemporaryDirectory() as folder:

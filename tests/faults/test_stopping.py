@@ -8,9 +8,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import pytest
 
 from ..support import eventually, frames
-from .processes import SLACK, Server, kinds, read_all, serving
+from .processes import KINDS, SLACK, Server, kinds, read_all, serving
 
 GRACE = 4.0
 
@@ -31,7 +32,7 @@ def events(answer: bytes) -> str:
     return out.decode()
 
 
-@kinds
+@pytest.mark.parametrize("kind", [*KINDS, "worker"])
 def test_short_streams_finish_and_long_ones_are_told(kind: str) -> None:
     with serving(kind, 8, FLASKCOMPAT_SHUTDOWN_GRACE=str(GRACE)) as server, ThreadPoolExecutor(16) as pool:
         short = [pool.submit(read_all, server.send(m, words=10, delay=0.1)) for m in ("words", "async_pipeline")]

@@ -67,6 +67,8 @@ COMMANDS = {
     "gunicorn": ["gunicorn", "-k", "gthread", "--threads", "8", "-b", "127.0.0.1:{port}", "flaskcompat:create_app()"],
     "gunicorn --preload": ["gunicorn", "--preload", "-k", "gthread", "--threads", "8", "-b", "127.0.0.1:{port}"]
     + ["flaskcompat:create_app()"],
+    "gunicorn, worker of ours": ["gunicorn", "-k", "flaskcompat.server.gunicorn.Worker", "-w", "2"]
+    + ["-b", "127.0.0.1:{port}", "flaskcompat:create_app()"],
 }
 ANNOUNCING = ["flask run", "flask serve", "flaskcompat serve"]
 
