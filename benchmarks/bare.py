@@ -1,15 +1,22 @@
-"""What to compare with: bare Flask under waitress, prepared bytes, a queue between two threads for each stream."""
+"""What to compare with: bare Flask under waitress, prepared bytes, a thread and a queue for each stream."""
 
 import json
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from queue import SimpleQueue
 
 import waitress
 from flask import Flask, Response, request
+from wish import wish
 
-ANSWER = json.dumps({"object": "chat.completion", "choices": [{"message": {"content": "hello"}}]}).encode()
+CHAT = {"object": "chat.completion", "choices": [{"message": {"role": "assistant", "content": "hello"}}]}
+RESPONSE = {
+    "object": "response",
+    "output": [{"type": "message", "content": [{"type": "output_text", "text": "hello"}]}],
+}
+FILE = {"id": "file-1", "object": "file", "bytes": 0, "filename": "big.bin", "purpose": "user_data"}
 app = Flask(__name__)
 
 
@@ -18,21 +25,41 @@ def models() -> dict[str, list[str]]:
     return {"data": []}
 
 
+@app.post("/v1/files")
+def files() -> dict[str, object]:
+    request.files["file"].read()
+    return FILE
+
+
 @app.post("/v1/chat/completions")
 def complete() -> Response:
     body = json.loads(request.get_data())
     if not body.get("stream"):
-        return Response(ANSWER, content_type="application/json")
-    return Response(_words(int(body["messages"][-1]["content"])), content_type="text/event-stream")
+        return Response(json.dumps(CHAT), content_type="application/json")
+    return _stream("chat.completion.chunk", body["messages"][-1]["content"])
 
 
-def _words(count: int) -> Iterator[bytes]:
+@app.post("/v1/responses")
+def respond() -> Response:
+    body = json.loads(request.get_data())
+    if not body.get("stream"):
+        return Response(json.dumps(RESPONSE), content_type="application/json")
+    return _stream("response.output_text.delta", body["input"])
+
+
+def _stream(kind: str, text: str) -> Response:
+    return Response(_pieces(kind, *wish(text)), content_type="text/event-stream")
+
+
+def _pieces(kind: str, words: list[str], delay: float) -> Iterator[bytes]:
+    before, after = b'data: {"object": "%b", "delta": {"content": "' % kind.encode(), b'"}}\n\n'
     queue: SimpleQueue[bytes | None] = SimpleQueue()
 
     def produce() -> None:
-        for number in range(count):
-            chunk = {"object": "chat.completion.chunk", "choices": [{"delta": {"content": f"w{number} "}}]}
-            queue.put(f"data: {json.dumps(chunk)}\n\n".encode())
+        for word in words:
+            if delay:
+                time.sleep(delay)
+            queue.put(before + word.encode() + after)
         queue.put(None)
 
     threading.Thread(target=produce, daemon=True).start()
@@ -42,5 +69,12 @@ def _words(count: int) -> Iterator[bytes]:
 
 if __name__ == "__main__":
     waitress.serve(
-        app, host="127.0.0.1", port=int(sys.argv[1]), threads=72, connection_limit=1000, asyncore_use_poll=True
+        app,
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        threads=1100,
+        connection_limit=2000,
+        backlog=2048,
+        channel_request_lookahead=1,
+        asyncore_use_poll=True,
     )

@@ -2,9 +2,15 @@
 
 from typing import Any
 
-from flaskcompat import BasePipelineWrapper, get_last_user_message
+from streamer import compat
 
 
-class PipelineWrapper(BasePipelineWrapper):
+class PipelineWrapper(compat.BasePipelineWrapper):
+    def setup(self) -> None:
+        self.pipeline = None
+
     def run_chat_completion(self, model: str, messages: list[dict[str, Any]], body: dict[str, Any]) -> str:
-        return get_last_user_message(messages) or ""
+        return compat.get_last_user_message(messages) or ""
+
+    def run_response(self, model: str, input_items: list[dict[str, Any]], body: dict[str, Any]) -> str:
+        return compat.get_last_user_input_text(input_items) or ""

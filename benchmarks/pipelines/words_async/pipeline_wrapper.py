@@ -2,15 +2,20 @@
 
 from typing import Any
 
-from flaskcompat import AsyncPipeline, BasePipelineWrapper, async_streaming_generator, get_last_user_message
+from haystack import Pipeline
+from streamer import Words, compat
 
-from .._words import Words
 
-
-class PipelineWrapper(BasePipelineWrapper):
+class PipelineWrapper(compat.BasePipelineWrapper):
     def setup(self) -> None:
-        self.pipeline = AsyncPipeline()
+        self.pipeline = Pipeline()
         self.pipeline.add_component("words", Words())
 
+    def _stream(self, text: str | None) -> Any:
+        return compat.async_streaming_generator(pipeline=self.pipeline, pipeline_run_args={"words": {"text": text}})
+
     async def run_chat_completion_async(self, model: str, messages: list[dict[str, Any]], body: dict[str, Any]) -> Any:
-        return async_streaming_generator(self.pipeline, pipeline_run_args={"text": get_last_user_message(messages)})
+        return self._stream(compat.get_last_user_message(messages))
+
+    async def run_response_async(self, model: str, input_items: list[dict[str, Any]], body: dict[str, Any]) -> Any:
+        return self._stream(compat.get_last_user_input_text(input_items))
