@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NoReturn
 
-from marshmallow import INCLUDE, Schema, ValidationError, fields
+from marshmallow import INCLUDE, Schema, ValidationError, fields, missing
 
 from flaskcompat.errors import InvalidRequest, InvalidType, InvalidValue, MissingParameter
 
@@ -431,25 +430,21 @@ class FileObject(Schema):
     status = fields.String()
 
 
-@lru_cache(maxsize=256)
-def _of_fields(kind: type[RequestSchema], names: tuple[str, ...]) -> RequestSchema:
-    """A schema with these fields alone, in this order."""
-    return kind(only=names)
-
-
 def load(schema: RequestSchema, data: Mapping[str, Any]) -> dict[str, Any]:
     """*data* as the *schema* takes it.
 
     :raises InvalidRequest: for the first problem, ``param`` naming the field (``messages[0].role``).
     """
     given = schema.prepared(data)
-    # marshmallow asks for each field of a schema; most requests have few of ours.
-    names = tuple([name for name, field in schema.fields.items() if name in given or field.required])
-    try:
-        loaded: dict[str, Any] = _of_fields(type(schema), names).load(given)
-    except ValidationError as error:
-        path, problem = next(_problems(error.messages))
-        raise _told(path, problem) from None
+    loaded = dict(given)
+    # The fields that are there, one by one: marshmallow asks for each that a schema knows, and most requests have few.
+    for name, field in schema.fields.items():
+        if name in given or field.required:
+            try:
+                loaded[name] = field.deserialize(given.get(name, missing), name, given)
+            except ValidationError as error:
+                path, problem = next(_problems(error.messages, name))
+                raise _told(path, problem) from None
     return loaded
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Request, Response, current_app
 from werkzeug.exceptions import default_exceptions
 
 from flaskcompat.blueprints import audit, chat_completions, files, health, models, responses
 from flaskcompat.blueprints.access import authenticate
 from flaskcompat.blueprints.failures import error_response
 from flaskcompat.blueprints.fallback import add_fallback
-from flaskcompat.blueprints.requests import request_id_of
+from flaskcompat.blueprints.requests import current_request, request_id_of
 from flaskcompat.log import request_id
 from flaskcompat.runtime.state import State
 
@@ -30,7 +30,7 @@ def make_blueprint(state: State, name: str = "flaskcompat") -> Blueprint:
 
     @blueprint.before_request
     def begin() -> None:
-        begin_request()
+        request = begin_request()
         authenticate(state)
         request.max_content_length = current_app.config["FLASKCOMPAT_MAX_BODY_BYTES"]
 
@@ -46,10 +46,14 @@ def make_blueprint(state: State, name: str = "flaskcompat") -> Blueprint:
 def make_health_blueprint(state: State) -> Blueprint:
     """``/healthz`` and ``/readyz``, for applications that are ours alone."""
     blueprint = health.make_blueprint(state)
-    blueprint.before_request(begin_request)
+    blueprint.before_request(_begin)
     blueprint.after_request(finish_response)
     blueprint.teardown_request(end_request)
     return blueprint
+
+
+def _begin() -> None:
+    begin_request()
 
 
 def unrouted_error(error: Exception) -> Response:
@@ -63,24 +67,26 @@ def unrouted_error(error: Exception) -> Response:
         end_request(None)
 
 
-def begin_request() -> None:
+def begin_request() -> Request:
     """Give the current request its id, once."""
     # Kept with the request: `g` may be shared with another request, made inside of this one.
+    request = current_request()
     environ = request.environ
     if _TOKEN not in environ:
-        environ[_TOKEN] = request_id.set(request_id_of(request))
-        audit.begin()
+        environ[_TOKEN] = request_id.set(request_id_of(environ))
+        audit.begin(environ)
+    return request
 
 
 def finish_response(response: Response) -> Response:
     """Give the response its id, and the audit its end."""
-    begin_request()  # a host's own hook may have answered before ours ran
-    audit.finish(response)
+    request = begin_request()  # a host's own hook may have answered before ours ran
+    audit.finish(request.environ, response)
     response.headers["x-request-id"] = request_id.get()
     return response
 
 
 def end_request(_: BaseException | None) -> None:
     """Take the id off the thread, which serves others next."""
-    if (token := request.environ.pop(_TOKEN, None)) is not None:
+    if (token := current_request().environ.pop(_TOKEN, None)) is not None:
         request_id.reset(token)

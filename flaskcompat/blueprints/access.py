@@ -7,6 +7,7 @@ from typing import Any
 from flask import request
 
 from flaskcompat.blueprints import audit
+from flaskcompat.blueprints.requests import current_request
 from flaskcompat.errors import ModelNotFound, Unauthorized
 from flaskcompat.log import log
 from flaskcompat.runtime.keys import may_use
@@ -36,7 +37,7 @@ def authenticate(state: State) -> None:
 
 def current_principal() -> Any:
     """Whom the current request comes from; None where nobody is asked."""
-    return request.environ.get(_PRINCIPAL)
+    return current_request().environ.get(_PRINCIPAL)
 
 
 def find_model(state: State, name: str) -> Model:

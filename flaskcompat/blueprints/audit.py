@@ -10,6 +10,7 @@ from typing import Any
 
 from flask import Response, current_app, has_request_context, request
 
+from flaskcompat.blueprints.servers import Environ
 from flaskcompat.errors import LOG_LIMIT, APIError, shorten
 from flaskcompat.log import request_id
 from flaskcompat.protocol.machine import Machine
@@ -34,15 +35,17 @@ class Call:
     status: int | None = None  # where it is another than the response had at first
 
 
-def begin() -> None:
-    """Begin the record of the current request, where audit is on."""
+def begin(environ: Environ) -> None:
+    """Begin the record of the request of that *environ*, where audit is on."""
     if current_app.config["FLASKCOMPAT_AUDIT"]:
-        request.environ.setdefault(_CALL, Call())
+        environ.setdefault(_CALL, Call())
 
 
-def current() -> Call | None:
-    """The record of the current request; None where audit is off."""
-    return request.environ.get(_CALL) if has_request_context() else None
+def current(environ: Environ | None = None) -> Call | None:
+    """The record of the request of that *environ*, of the current one by default; None where audit is off."""
+    if environ is None:
+        environ = request.environ if has_request_context() else {}
+    return environ.get(_CALL)
 
 
 def note(call: Call | None = None, **known: Any) -> None:
@@ -53,9 +56,9 @@ def note(call: Call | None = None, **known: Any) -> None:
             setattr(call, name, value)
 
 
-def finish(response: Response) -> None:
-    """Write the record of the current request when *response* is over."""
-    call = current()
+def finish(environ: Environ, response: Response) -> None:
+    """Write the record of the current request, of that *environ*, when *response* is over."""
+    call = current(environ)
     if call is None or call.is_finishing:
         return
     call.is_finishing = True

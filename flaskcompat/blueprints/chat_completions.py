@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from flaskcompat.blueprints.access import find_model
 from flaskcompat.blueprints.replies import reply
@@ -20,7 +20,7 @@ def make_blueprint(state: State) -> Blueprint:
 
     @blueprint.post("/v1/chat/completions", provide_automatic_options=False)
     def create_chat_completion() -> Response:
-        body = load(_schema, read_json(request))
+        body = load(_schema, read_json())
         model = find_model(state, body["model"])
         machine = ChatCompletionMachine(
             model=model.name,

@@ -36,7 +36,7 @@ def body_stream(request: Request) -> IO[bytes]:
 
     :raises UnsupportedMediaType: for an encoding that is not known here.
     """
-    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    encoding = request.environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
     source = cast("IO[bytes]", _Source(request.stream))
     if encoding in ("", "identity"):
         return source

@@ -7,12 +7,13 @@ from functools import partial
 from math import inf
 from typing import Any
 
-from flask import Config, Response, current_app, request
+from flask import Config, Response, current_app
 
 from flaskcompat.blueprints import audit
 from flaskcompat.blueprints.access import current_principal
 from flaskcompat.blueprints.event_stream import EventStream, StreamResponse
 from flaskcompat.blueprints.failures import failure, json_reply
+from flaskcompat.blueprints.requests import current_request
 from flaskcompat.blueprints.servers import (
     Environ,
     client_probe,
@@ -47,8 +48,9 @@ def reply(
     """
     method = method_of(model, surface)
     label, stream = f"{model.name}.{method}", bool(body.get("stream"))
-    audit.note(model=model.name, surface=surface, stream=stream, machine=machine)
+    request = current_request()
     config, environ = current_app.config, request.environ
+    audit.note(audit.current(environ), model=model.name, surface=surface, stream=stream, machine=machine)
     limits = Limits(
         keep_alive=config["FLASKCOMPAT_KEEP_ALIVE"] if stream else 0.0,
         total=config["FLASKCOMPAT_REQUEST_TIMEOUT"],
@@ -91,7 +93,7 @@ def admit(state: State, model: Model) -> Ticket:
     :raises APIError: if there is none.
     :raises Left: if the client has left meanwhile.
     """
-    config, environ = current_app.config, request.environ
+    config, environ = current_app.config, current_request().environ
     _stop_check(state, environ, config)()
     limits = places(environ, config["FLASKCOMPAT_MAX_GENERATIONS"])
     try:
@@ -112,7 +114,7 @@ def _stop_check(state: State, environ: Environ, config: Config) -> Callable[[], 
 
 
 def _writes(state: State) -> Writes | None:
-    cut = cutter(request.environ)
+    cut = cutter(current_request().environ)
     if cut is None:
         return None
     timeout: float = current_app.config["FLASKCOMPAT_STALL_TIMEOUT"] or inf
@@ -145,6 +147,6 @@ def _streamed(machine: Machine, run: Run, watch: Watch) -> Response:
     stream = EventStream(machine, run, watch.end)
     watch.follow(stream)
     # A server that waits for the first step elsewhere still needs the response to be of our class then.
-    if not (detaches(request.environ) and issubclass(StreamResponse, current_app.response_class)):
+    if not (detaches(current_request().environ) and issubclass(StreamResponse, current_app.response_class)):
         stream.begin()
     return StreamResponse(stream)

@@ -8,9 +8,10 @@ import re
 import secrets
 from typing import Any, NoReturn
 
-from flask import Request
+from flask import Request, request
 
 from flaskcompat.blueprints.decoding import body_stream
+from flaskcompat.blueprints.servers import Environ
 from flaskcompat.errors import InvalidJSON, RequestTooLarge, UnsupportedMediaType
 
 #: How deep a body may be nested.
@@ -19,20 +20,26 @@ MAX_DEPTH = 100
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
-def request_id_of(request: Request) -> str:
+def current_request() -> Request:
+    """The current request itself: its proxy would look it up for each attribute."""
+    return request._get_current_object()  # type: ignore[attr-defined, no-any-return]
+
+
+def request_id_of(environ: Environ) -> str:
     """The client's ``x-request-id`` where it has a safe form, else a new one."""
-    given = request.headers.get("x-request-id", "")
+    given: str = environ.get("HTTP_X_REQUEST_ID", "")
     return given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(16)}"
 
 
-def read_json(request: Request) -> dict[str, Any]:
-    """The request's body, a JSON object in UTF-8.
+def read_json() -> dict[str, Any]:
+    """The current request's body, a JSON object in UTF-8.
 
     :raises UnsupportedMediaType: for another content type, or an encoding that is not known.
     :raises InvalidEncoding: for a body that is not compressed as it says.
     :raises RequestTooLarge: if it is too large once it is decoded.
     :raises InvalidJSON: for anything else that is no such object.
     """
+    request = current_request()
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("Send the body as 'Content-Type: application/json'.")
     limit = request.max_content_length

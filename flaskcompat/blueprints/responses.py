@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, current_app
 
 from flaskcompat.blueprints.access import find_model
 from flaskcompat.blueprints.replies import reply
@@ -24,7 +24,7 @@ def make_blueprint(state: State) -> Blueprint:
 
     @blueprint.post("/v1/responses", provide_automatic_options=False)
     def create_response() -> Response:
-        body = load(_schema, read_json(request))
+        body = load(_schema, read_json())
         model = find_model(state, body["model"])
         _refuse_state(body)
         machine = ResponseMachine(

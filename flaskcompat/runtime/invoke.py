@@ -25,7 +25,7 @@ from flaskcompat.runtime.bridge import Job, bridge
 from flaskcompat.runtime.buffer import AnswerBuffer
 from flaskcompat.runtime.registry import Model
 from flaskcompat.runtime.streaming import AsyncPipelineStream, PipelineStream
-from flaskcompat.runtime.wrapper import Surface, method_for
+from flaskcompat.runtime.wrapper import Surface
 
 #: Makes what a reader gets of an error.
 Tell = Callable[[BaseException], BaseException]
@@ -237,7 +237,7 @@ def method_of(model: Model, surface: Surface) -> str:
 
     :raises UnsupportedEndpoint: if it has none.
     """
-    name = method_for(model.wrapper, surface)
+    name = model.methods[surface]
     if name is None:
         raise UnsupportedEndpoint(model.name, f"run_{surface}")
     return name

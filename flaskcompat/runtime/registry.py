@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from flaskcompat.errors import ModelNotFound, PipelineLoadError
-from flaskcompat.runtime.wrapper import METHODS, BasePipelineWrapper, extras_of, implements, method_for
+from flaskcompat.runtime.wrapper import METHODS, BasePipelineWrapper, Surface, extras_of, implements, method_for
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,15 @@ class Model:
     created: int
 
     @cached_property
+    def methods(self) -> dict[Surface, str | None]:
+        """By surface: the name of the method that answers on it."""
+        surfaces: tuple[Surface, ...] = ("chat_completion", "response")
+        return {surface: method_for(self.wrapper, surface) for surface in surfaces}
+
+    @cached_property
     def surfaces(self) -> tuple[str, ...]:
         """What it answers: of ``chat``, ``responses``, ``files``."""
-        chat, response = method_for(self.wrapper, "chat_completion"), method_for(self.wrapper, "response")
+        chat, response = self.methods["chat_completion"], self.methods["response"]
         upload = implements(self.wrapper, "run_file_upload")
         return tuple(name for name, has in (("chat", chat), ("responses", response), ("files", upload)) if has)
 
