@@ -96,7 +96,10 @@ class ResponseMachine(Machine):
     def text_frame(self, text: str) -> str:
         if self._template is None or self._reason is not None:
             self._take_text(text)
-            return "".join(map(self.encode, self._drain()))
+            frames = "".join(map(self.encode, self._drain()))
+            if isinstance(self._item, Message):
+                self._template = self._text_template(self._item)
+            return frames
         assert isinstance(self._item, Message)
         self._item.text.write(text)
         head, middle, tail = self._template
@@ -212,9 +215,7 @@ class ResponseMachine(Machine):
             self._let_waiting_in()
 
     def _add_text(self, text: str) -> None:
-        message = self._message()
-        message.add("output_text", text)
-        self._template = self._template or self._text_template(message)
+        self._message().add("output_text", text)
 
     def _add_refusal(self, text: str) -> None:
         message = self._message()
@@ -222,9 +223,7 @@ class ResponseMachine(Machine):
         message.add("refusal", text)
 
     def _add_citation(self, citation: Citation) -> None:
-        message = self._message()
-        message.cite(citation)
-        self._template = self._template or self._text_template(message)
+        self._message().cite(citation)
 
     def _add_reasoning(self, text: str) -> None:
         if not isinstance(self._item, Reasoning):
