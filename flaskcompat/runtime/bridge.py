@@ -103,6 +103,8 @@ class LoopThread:
         self.loop.set_exception_handler(_told)
         self.tasks: set[asyncio.Task[Any]] = set()
         self.waiting: set[Job] = set()  # those that have not begun
+        self._arrived: deque[Job] = deque()  # those that the loop has not heard of
+        self._is_called = False  # it will look for them
         #: The model that blocked this loop and keeps it to itself.
         self.owner: str | None = None
         self.closing = False
@@ -118,11 +120,23 @@ class LoopThread:
             watcher.add(self, monotonic() + _BEAT)
             self.watched = True
         self.waiting.add(job)
+        self._arrived.append(job)
+        if self._is_called:
+            return
+        # Once for all that arrive until it gets there: each call lets go of the interpreter, under the lock.
+        self._is_called = True
         try:
-            self.loop.call_soon_threadsafe(job.begin_on, self)
+            self.loop.call_soon_threadsafe(self._begin_arrived)
         except BaseException:
+            self._is_called = False
+            self._arrived.remove(job)
             self.waiting.discard(job)
             raise
+
+    def _begin_arrived(self) -> None:
+        self._is_called = False
+        while self._arrived:
+            self.loop.call_soon(self._arrived.popleft().begin_on, self)
 
     @property
     def idle(self) -> bool:

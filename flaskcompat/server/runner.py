@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -15,6 +16,7 @@ from waitress.server import BaseWSGIServer, TcpWSGIServer
 
 from flaskcompat.blueprints.servers import DETACHED_ANSWERS, SPARE_THREADS
 from flaskcompat.log import log
+from flaskcompat.runtime import plan
 from flaskcompat.runtime.watch import STALL_WHILE_OTHERS_WAIT
 from flaskcompat.server.channel import Channel
 from flaskcompat.server.detached import Application, Writers
@@ -151,6 +153,8 @@ class Runner:
     def run(self) -> None:
         """Serve until :meth:`end`."""
         self.writers.start()
+        # Beside the first requests, which may be about something else.
+        threading.Thread(target=plan.prepare, name="flaskcompat-prepare", daemon=True).start()
         while not self._ended:
             try:
                 self.map.turn(self.adj.asyncore_loop_timeout)

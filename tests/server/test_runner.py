@@ -454,3 +454,10 @@ def test_what_is_refused_before_the_application_has_an_audit_line(caplog: pytest
     [record] = [json.loads(r.getMessage()) for r in caplog.records if r.name == "flaskcompat.audit"]
     assert answer.status_code == record["status"] == 401 and record["error"] == "invalid_api_key"
     assert record["request_id"] == answer.headers["x-request-id"] and record["path"] == "/v1/chat/completions"
+
+
+def test_what_haystack_imports_at_a_first_run_is_there_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = threading.Event()
+    monkeypatch.setattr("flaskcompat.runtime.plan.prepare", prepared.set)
+    with running(make_app(returning("x"))):
+        assert prepared.wait(TIMEOUT)
