@@ -24,13 +24,13 @@ Runs = dict[str, dict[str, list[float]]]  # by server and figure, of each round
 
 
 def measure(servers: list[str], rows: list[str], rounds: int) -> Runs:
-    """All *rows* of all *servers*, each started afresh in each round."""
+    """All *rows* of all *servers*, each started afresh for each row: none inherits what another one left."""
     runs: Runs = {label(server): {} for server in servers}
     for number in range(rounds):
         for server in servers:
             figures = runs[label(server)]
-            with running(server) as started:
-                for row in rows:
+            for row in rows:
+                with running(server) as started:
                     for name, value in ROWS[row](started):
                         figures.setdefault(name, []).append(round(value, 4))
             print(f"round {number + 1} of {rounds}: {label(server)}", file=sys.stderr, flush=True)

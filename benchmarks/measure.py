@@ -131,7 +131,7 @@ def upload(server: Server) -> Figures:
 
 
 def start(server: Server) -> Figures:
-    """From the command to the first list of models; asked of a server that nothing else has been asked."""
+    """From the command to the first list of models."""
     yield "start, s", server.started_in
     yield "resident when idle, MB", server.memory()
 
@@ -152,7 +152,7 @@ def _wall(streams: list[client.Stream]) -> float:
     return max(ends) - min(stream.begun for stream in streams)
 
 
-#: In the order in which a server is asked.
+#: By name, in the order in which they are measured.
 ROWS: dict[str, Callable[[Server], Figures]] = {
     row.__name__: row for row in (start, requests, history, burst, upload, slow, idle)
 }

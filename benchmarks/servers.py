@@ -29,8 +29,11 @@ _GUNICORN = "-m gunicorn -k flaskcompat.server.gunicorn.Worker -b 127.0.0.1:{por
 #: What follows the interpreter, by the name of a server.
 COMMANDS = {
     "flaskcompat": "-m flaskcompat serve --port {port}",
-    "flaskcompat-1-process": f"{_GUNICORN} -w 1 flaskcompat:create_app()",
-    "flaskcompat-2-processes": f"{_GUNICORN} -w 2 flaskcompat:create_app()",
+    # The same application where each stream holds a thread.
+    "threads": "-m waitress --host 127.0.0.1 --port {port} --threads 1100 --connection-limit 2000 --backlog 2048"
+    " --channel-request-lookahead 1 --asyncore-use-poll --call flaskcompat:create_app",
+    "gunicorn-1": f"{_GUNICORN} -w 1 flaskcompat:create_app()",
+    "gunicorn-2": f"{_GUNICORN} -w 2 flaskcompat:create_app()",
     "bare": f"{shlex.quote(str(HERE / 'bare.py'))} {{port}}",
 }
 

@@ -17,7 +17,7 @@ from flaskcompat.errors import InvalidRequest, InvalidType, InvalidValue, Missin
 
 CHAT_ROLES = frozenset({"developer", "system", "user", "assistant", "tool", "function"})
 # A tuple: whatever stands as a role can be looked for in it, hashable or not.
-_PLAIN_ROLES = ("user", "system", "developer")
+_PLAIN_ROLES = ("user", "assistant", "system", "developer")
 INPUT_ROLES = frozenset({"user", "system", "developer", "assistant"})
 METADATA_PAIRS, METADATA_KEY, METADATA_VALUE = 16, 64, 512
 
@@ -269,8 +269,13 @@ class Messages(Array):
 
 
 def _is_plain(message: Any) -> bool:
-    """Whether *message* is a text of a role that may say nothing else: most of a long history is."""
-    return type(message) is dict and type(message.get("content")) is str and message.get("role") in _PLAIN_ROLES
+    """Whether *message* is a text and no call of a tool, or the result of one: most of a long history is."""
+    return (
+        type(message) is dict
+        and type(message.get("content")) is str
+        and message.get("role") in _PLAIN_ROLES
+        and message.get("tool_calls") is None
+    )
 
 
 class Input(_Strict):

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import gzip
+import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, request
 
 from flaskcompat import FlaskCompat, Registry
 from flaskcompat.errors import PipelineLoadError
@@ -84,13 +86,38 @@ def test_host_s_limits_stay_its_own() -> None:
 
     @app.post("/own")
     def own() -> str:
-        from flask import request
-
         return str(len(request.get_data()))
 
     client = app.test_client()
     assert client.post("/own", data=b"x" * 100).status_code == 413
     assert post(app, "/v1/chat/completions", chat_body(text="x" * 100)).status_code == 200
+
+
+@pytest.mark.parametrize("look", ["get_data", "get_json", "form", "files", "stream"])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_host_s_hook_may_look_at_the_body_first(look: str, compressed: bool) -> None:
+    app = Flask("host")
+    looked: list[object] = []
+
+    @app.before_request
+    def hook() -> None:
+        if look == "get_json":
+            looked.append(request.get_json(silent=True))
+        else:
+            found = getattr(request, look)
+            looked.append(found() if callable(found) else found)
+
+    FlaskCompat(app).registry.add("m", returning("ok"))
+    data = json.dumps(chat_body(text="hi")).encode()
+    headers = {"Content-Encoding": "gzip"} if compressed else {}
+    answer = app.test_client().post(
+        "/v1/chat/completions",
+        data=gzip.compress(data) if compressed else data,
+        headers=headers,
+        content_type="application/json",
+    )
+    assert answer.status_code == 200, answer.text
+    assert len(looked) == 1
 
 
 def test_failures_are_heard_in_a_host_that_sets_up_no_logging(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import IO, Any, Protocol, cast
 
 from flask import Request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from flaskcompat.errors import InvalidEncoding, InvalidHTTP, RequestTooLarge, UnsupportedMediaType
 from flaskcompat.log import log
 
 _PIECE = 64 * 1024
+_ENCODING = "HTTP_CONTENT_ENCODING"
 
 
 class _Decoder(Protocol):
@@ -31,19 +32,47 @@ class _Decoder(Protocol):
     def decompress(self, data: bytes, max_length: int = ..., /) -> bytes: ...
 
 
+def read_body(request: Request) -> bytes:
+    """The request's whole body, decoded.
+
+    :raises RequestTooLarge: past ``request.max_content_length``.
+    :raises UnsupportedMediaType: as :func:`body_stream`.
+    """
+    limit, length = request.max_content_length, request.content_length
+    is_plain = _ENCODING not in request.environ and not _is_touched(request)
+    if is_plain and length is not None and (limit is None or length <= limit):
+        # Werkzeug's stream would copy all of it twice.
+        data = _Source(request.environ["wsgi.input"]).read(length)
+        if len(data) < length:
+            raise ClientDisconnected
+        return data
+    if limit is not None:
+        request.max_content_length = limit + 1  # where a length is not given, reading ends at the limit in silence
+    data = body_stream(request).read()
+    if limit is not None and len(data) > limit:
+        raise RequestTooLarge
+    return data
+
+
 def body_stream(request: Request) -> IO[bytes]:
     """The request's body, decoded; reading it past ``request.max_content_length`` raises.
 
     :raises UnsupportedMediaType: for an encoding that is not known here.
     """
-    encoding = request.environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
-    source = cast("IO[bytes]", _Source(request.stream))
+    encoding = request.environ.get(_ENCODING, "").strip().lower()
+    stream = io.BytesIO(request.get_data()) if _is_touched(request) else request.stream
+    source = cast("IO[bytes]", _Source(stream))
     if encoding in ("", "identity"):
         return source
     make = _DECODERS.get(encoding)
     if make is None:
         raise UnsupportedMediaType("Request bodies may be compressed by gzip, deflate or zstd alone.")
     return cast("IO[bytes]", io.BufferedReader(_Decoded(source, make(), request.max_content_length), _PIECE))
+
+
+def _is_touched(request: Request) -> bool:
+    """Whether a host's hook has looked at the body: what it has read is kept with the request."""
+    return "stream" in vars(request)
 
 
 class _Source:

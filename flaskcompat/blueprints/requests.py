@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 
 from flask import Request, request
 
-from flaskcompat.blueprints.decoding import body_stream
+from flaskcompat.blueprints.decoding import read_body
 from flaskcompat.blueprints.servers import Environ
-from flaskcompat.errors import InvalidJSON, RequestTooLarge, UnsupportedMediaType
+from flaskcompat.errors import InvalidJSON, UnsupportedMediaType
 
 #: How deep a body may be nested.
 MAX_DEPTH = 100
@@ -42,14 +42,8 @@ def read_json() -> dict[str, Any]:
     request = current_request()
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("Send the body as 'Content-Type: application/json'.")
-    limit = request.max_content_length
-    if limit is not None:
-        request.max_content_length = limit + 1  # where a length is not given, reading ends at the limit in silence
-    data = body_stream(request).read()
-    if limit is not None and len(data) > limit:
-        raise RequestTooLarge
     try:
-        body = _decoder.decode(data.decode())
+        body = _decoder.decode(read_body(request).decode())
     except (ValueError, RecursionError):
         raise InvalidJSON from None
     if not isinstance(body, dict):

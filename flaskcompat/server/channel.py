@@ -248,6 +248,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             ErrorAnswer(self, request).service()
         except ClientDisconnected:
             pass
+        except Exception as error:  # the connection ends all the same
+            log.opt(exception=error).error("{} was not answered at all", shorten(request.path, LOG_LIMIT))
         return False
 
     def _end(self, *, keeps_open: bool) -> None:

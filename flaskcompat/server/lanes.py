@@ -59,8 +59,14 @@ class _Lane:
             self.threads += new - len(surplus)
         for thread in surplus:
             thread.put(False)
-        for _ in range(new):
-            threading.Thread(target=self._run, name=f"flaskcompat-{self._name}", daemon=True).start()
+        try:
+            while new:
+                threading.Thread(target=self._run, name=f"flaskcompat-{self._name}", daemon=True).start()
+                new -= 1
+        finally:
+            if new:  # no more can be had
+                with self._lock:
+                    self.threads -= new
 
     def add_task(self, task: Any) -> None:
         """Have *task*'s ``service()`` called."""

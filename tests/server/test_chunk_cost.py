@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from . import chunk_cost
-
+ROOT = Path(__file__).parents[2]
 #: By Python version: the cost of a word, in ``json.dumps`` of one event, that is made for a chat, written, made for a
 #: response, written.
 RECORDED = {(3, 11): (0.295, 0.037, 0.331, 0.036)}
@@ -26,9 +25,8 @@ def test_word_costs_no_more_than_recorded(tmp_path: Path) -> None:
     out = tmp_path / "out"
     callgrind = ["valgrind", "--tool=callgrind", "--dump-before=getpgid", f"--callgrind-out-file={out}"]
     done = subprocess.run(
-        [*callgrind, sys.executable, "-m", chunk_cost.__name__],
-        env=os.environ | {"PYTHONHASHSEED": "0", "HAYSTACK_TELEMETRY_ENABLED": "False"},
-        cwd=Path(__file__).parents[2],
+        [*callgrind, sys.executable, ROOT / "benchmarks" / "chunk_cost.py"],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0", "HAYSTACK_TELEMETRY_ENABLED": "False"},
         capture_output=True,
         text=True,
         timeout=600,
