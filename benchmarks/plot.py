@@ -35,9 +35,9 @@ def main() -> None:
     args = parser.parse_args()
     measured = json.loads(args.json.read_text())["figures"]
     figure, axes = plt.subplots(2, 2, figsize=(9, 6), sharex=True, sharey="row", constrained_layout=True)
-    for row, (what, label) in enumerate(_PANELS.items()):
+    for line, (what, label) in zip(axes, _PANELS.items(), strict=True):
         for column, kind in enumerate(("sync", "async")):
-            panel = axes[row][column]
+            panel = line[column]
             for server, name in _NAMES.items():
                 points = series(measured[server], kind, what)
                 counts = [count for count, _ in points]
@@ -53,9 +53,9 @@ def main() -> None:
             if what == "wall s":
                 panel.axhline(_IDEAL, color="black", linewidth=0.8, linestyle=":")
                 panel.set_title(f"{'synchronous' if kind == 'sync' else 'asynchronous'} pipeline")
-            panel.set_ylim(bottom=0)
             panel.grid(alpha=0.25)
-        axes[row][0].set_ylabel(label)
+        line[0].set_ylabel(label)
+        line[0].set_ylim(bottom=0)
     for panel in axes[1]:
         panel.set_xlabel("streams at once, 30 words each, 20 words a second")
     axes[0][0].legend(frameon=False, fontsize="small")
