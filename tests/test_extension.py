@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask, request
+from flask import Flask, Response, request
 
 from flaskcompat import FlaskCompat, Registry
 from flaskcompat.errors import PipelineLoadError
@@ -118,6 +118,21 @@ def test_host_s_hook_may_look_at_the_body_first(look: str, compressed: bool) -> 
     )
     assert answer.status_code == 200, answer.text
     assert len(looked) == 1
+
+
+def test_host_s_hook_may_look_at_the_body_afterwards() -> None:
+    app = Flask("host")
+    looked: list[object] = []
+
+    @app.after_request
+    def hook(response: Response) -> Response:
+        looked.append(request.get_json())
+        return response
+
+    FlaskCompat(app).registry.add("m", returning("ok"))
+    body = chat_body(text="hi")
+    assert post(app, "/v1/chat/completions", body).status_code == 200
+    assert looked == [body]
 
 
 def test_failures_are_heard_in_a_host_that_sets_up_no_logging(tmp_path: Path) -> None:

@@ -39,12 +39,17 @@ def read_body(request: Request) -> bytes:
     :raises UnsupportedMediaType: as :func:`body_stream`.
     """
     limit, length = request.max_content_length, request.content_length
-    is_plain = _ENCODING not in request.environ and not _is_touched(request)
+    is_plain = _ENCODING not in request.environ and "stream" not in vars(request)
     if is_plain and length is not None and (limit is None or length <= limit):
         # Werkzeug's stream would copy all of it twice.
-        data = _Source(request.environ["wsgi.input"]).read(length)
-        if len(data) < length:
-            raise ClientDisconnected
+        source = _Source(request.environ["wsgi.input"])
+        data = source.read(length)
+        while len(data) < length:
+            more = source.read(length - len(data))
+            if not more:
+                raise ClientDisconnected
+            data += more
+        request.stream = io.BytesIO(data)  # for a host's hook that looks at it later
         return data
     if limit is not None:
         request.max_content_length = limit + 1  # where a length is not given, reading ends at the limit in silence
@@ -60,7 +65,9 @@ def body_stream(request: Request) -> IO[bytes]:
     :raises UnsupportedMediaType: for an encoding that is not known here.
     """
     encoding = request.environ.get(_ENCODING, "").strip().lower()
-    stream = io.BytesIO(request.get_data()) if _is_touched(request) else request.stream
+    # What a host's hook has read is kept with the request.
+    is_read = getattr(request, "_cached_data", None) is not None
+    stream = io.BytesIO(request.get_data()) if is_read else request.stream
     source = cast("IO[bytes]", _Source(stream))
     if encoding in ("", "identity"):
         return source
@@ -68,11 +75,6 @@ def body_stream(request: Request) -> IO[bytes]:
     if make is None:
         raise UnsupportedMediaType("Request bodies may be compressed by gzip, deflate or zstd alone.")
     return cast("IO[bytes]", io.BufferedReader(_Decoded(source, make(), request.max_content_length), _PIECE))
-
-
-def _is_touched(request: Request) -> bool:
-    """Whether a host's hook has looked at the body: what it has read is kept with the request."""
-    return "stream" in vars(request)
 
 
 class _Source:

@@ -88,8 +88,11 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return self._lingers_until is not None or bool(super().readable())
 
     def recv(self, buffer_size: int) -> bytes:
-        is_body = self.request is not None and self.request.headers_finished
-        return bytes(super().recv(_BODY_PIECE if is_body else buffer_size))
+        # Of a body with a length, and no more than is left of it: a piece that holds many chunks or requests would be
+        # copied for each of them.
+        request = self.request
+        left = getattr(request.body_rcv, "remain", 0) if request is not None and request.headers_finished else 0
+        return bytes(super().recv(max(buffer_size, min(left, _BODY_PIECE))))
 
     def received(self, data: bytes) -> bool:
         return self._lingers_until is None and bool(super().received(data))
@@ -128,8 +131,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def _write_later(self, data: Any) -> int:
         size = int(super().write_soon(data))
-        if self.total_outbufs_len:
-            self.changed()
+        self.changed()  # the loop may have asked meanwhile, and been told to wait
         return size
 
     def _flush_outbufs_below_high_watermark(self) -> None:
@@ -210,6 +212,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self._lingers_until = 0.0
         # On the loop's thread; it closes by itself only what can be written to.
         self.server.trigger.pull_trigger(self.handle_close)
+
+    def close_if_idle(self) -> None:
+        """Close the connection on the loop's thread, unless something is asked on it by then."""
+        self.server.trigger.pull_trigger(lambda: self.close_now() if self.is_idle else None)
 
     def service(self) -> None:
         """Answer the first request; called on a thread of a lane."""

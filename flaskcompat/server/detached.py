@@ -90,7 +90,7 @@ class Task(WSGITask):  # type: ignore[misc]
         if first and self.complete:
             if not self.take_head():
                 raise ClientDisconnected
-            if self.channel.detached:  # its connection ends with it
+            if self.channel.detached or self.channel.server.is_leaving:  # its connection ends with it
                 self.set_close_on_finish()
         if not self.complete or not data or len(data) > _MOST_JOINED or not (first or self.chunked_response):
             super().write(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 from waitress import wasyncore
@@ -93,23 +94,26 @@ class Channels(dict[int, Any]):
             return
         if channel.accepting:
             self._listening.add(descriptor)  # first of all: it is asked again, even if it fails now
-        flags = select.POLLIN | select.POLLPRI if channel.readable() else 0
-        if channel.writable() and not channel.accepting:
-            flags |= select.POLLOUT
+        # In this order: what is written meanwhile makes it unreadable for a moment, of which its writing tells.
+        flags = select.POLLOUT if channel.writable() and not channel.accepting else 0
+        if channel.readable():
+            flags |= select.POLLIN | select.POLLPRI
         if not flags and not channel.accepting:
             flags = _LEFT  # nothing is read for the moment; it is closed when its client leaves
-        self._register(descriptor, flags)
+        if self.get(descriptor) is channel:
+            self._register(descriptor, flags)
 
     def _register(self, descriptor: int, flags: int) -> None:
         before = self._flags.get(descriptor, 0)
         if flags == before:
             return
         if not flags:
-            del self._flags[descriptor]
-            self._poll.unregister(descriptor)
-            return
-        self._flags[descriptor] = flags
-        if before:
+            self._flags.pop(descriptor, None)
+            with suppress(OSError, KeyError):  # closed by a thread that wrote to it
+                self._poll.unregister(descriptor)
+        elif before:
             self._poll.modify(descriptor, flags)
+            self._flags[descriptor] = flags
         else:
             self._poll.register(descriptor, flags)
+            self._flags[descriptor] = flags

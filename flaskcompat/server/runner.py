@@ -73,7 +73,12 @@ class _Listener(BaseWSGIServer):  # type: ignore[misc]
 
     def readable(self) -> bool:
         self._pulled = False  # what was changed until now is found in the turn that begins
-        return bool(super().readable()) and not (self._runner.stopping and self._runner.shares_sockets)
+        return bool(super().readable()) and not self.is_leaving
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether other processes take the clients from now on."""
+        return self._runner.stopping and self._runner.shares_sockets
 
     def pull_trigger(self) -> None:
         if not self._pulled:
@@ -188,8 +193,7 @@ class Runner:
         self.lanes.stop()
         if self.shares_sockets:  # clients come back to a process that goes on
             for channel in self._channels():
-                if channel.is_idle:
-                    channel.cut()
+                channel.close_if_idle()
         self._wait_until_quiet(deadline - _LAST_CALL)
         for channel in self._channels():
             channel.answer_stopped()

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
-from ..support import eventually
-from .processes import ROOT, SCRIPTS, Server, read_all, serving
+from ..support import TIMEOUT, eventually
+from .processes import ROOT, SCRIPTS, Server, chat, read_all, serving
 from .test_stopping import events
 
 WORKER = "flaskcompat.server.gunicorn.Worker"
@@ -33,19 +34,26 @@ def test_streams_need_no_threads_and_all_processes_take_some() -> None:
 
 
 def test_nothing_is_lost_while_workers_are_replaced() -> None:
-    with serving("worker", 8, ["-w", "2"], FLASKCOMPAT_SHUTDOWN_GRACE="8") as server, ThreadPoolExecutor(8) as pool:
+    with (
+        serving("worker", 8, ["-w", "2"], FLASKCOMPAT_SHUTDOWN_GRACE="8") as server,
+        ThreadPoolExecutor(8) as pool,
+        httpx.Client() as one,
+        httpx.Client() as another,
+    ):
         before = workers(server)
         stream = pool.submit(read_all, server.send("words", words=30, delay=0.1))
         replaced: list[bool] = []
 
-        def ask_on() -> int:
+        def ask_on(ask: Callable[..., httpx.Response]) -> int:
             asked = 0
             while not replaced:
-                assert server.ask("plain").status_code == 200
+                answer = ask(f"{server.url}/v1/chat/completions", json=chat("plain"), timeout=TIMEOUT)
+                assert answer.status_code == 200, answer.text
                 asked += 1
             return asked
 
-        clients = [pool.submit(ask_on) for _ in range(4)]
+        # Some on connections that they use again.
+        clients = [pool.submit(ask_on, ask) for ask in (httpx.post, httpx.post, one.post, another.post)]
         server.process.send_signal(signal.SIGHUP)
         try:
             assert eventually(lambda: len(workers(server)) == 2 and not workers(server) & before, 30)

@@ -461,3 +461,24 @@ def test_what_haystack_imports_at_a_first_run_is_there_before_it(monkeypatch: py
     monkeypatch.setattr("flaskcompat.runtime.plan.prepare", prepared.set)
     with running(make_app(returning("x"))):
         assert prepared.wait(TIMEOUT)
+
+
+@pytest.mark.parametrize(("chunked", "largest"), [(True, 16 * 1024), (False, 256 * 1024)])
+def test_large_pieces_are_read_of_bodies_with_a_length_alone(
+    chunked: bool, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    recv = channel.HTTPChannel.recv
+
+    def watched(self: channel.Channel, size: int) -> bytes:
+        asked.append(size)
+        return bytes(recv(self, size))
+
+    monkeypatch.setattr(channel.HTTPChannel, "recv", watched)
+    body = json.dumps(chat_body(text="x" * 400_000)).encode()
+    with running(make_app(returning("x"))) as served:
+        url = f"http://127.0.0.1:{served.port}/v1/chat/completions"
+        content = iter([body[:5], body[5:]]) if chunked else body
+        answer = httpx.post(url, content=content, headers={"Content-Type": "application/json"}, timeout=TIMEOUT)
+        assert answer.status_code == 200
+    assert max(asked) == largest
