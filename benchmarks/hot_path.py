@@ -34,7 +34,7 @@ class Connection:
         self._head = f"{head}Content-Length: {len(self._body)}\r\n\r\n".encode()
 
     def parse(self) -> Parser:
-        request = Parser(self._runner.adj, self._runner.gate)
+        request = self.channel.parser_class(self._runner.adj)
         request.received(self._head)
         request.received(self._body)
         return request

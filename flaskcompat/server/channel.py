@@ -32,6 +32,9 @@ LINGER = 5.0
 LEAST_PROGRESS = 1024
 # What is read at once of a body, in bytes.
 _BODY_PIECE = 256 * 1024
+#: How many connections may each keep a long conversation's body in memory. With more, waitress's limit holds for all.
+FEW = 100
+_LONG_BODY = 2 * 1024 * 1024
 
 
 class ErrorAnswer(ErrorTask):  # type: ignore[misc]
@@ -80,7 +83,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         super().__init__(server, *args, **kwargs)
 
     def parser_class(self, adj: Any) -> Parser:
-        return Parser(adj, self.server.gate)
+        return Parser(adj, self.server.gate, _LONG_BODY if len(self.server.map) <= FEW else adj.inbuf_overflow)
 
     # -- reading ---------------------------------------------------------------------------------------------
 

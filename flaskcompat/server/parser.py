@@ -21,16 +21,20 @@ _CODINGS = re.compile(rb"\r\ntransfer-encoding:[ \t]*([^\r\n]*)", re.IGNORECASE)
 
 
 class Parser(HTTPRequestParser):  # type: ignore[misc]
-    """A request as it comes in; refused as soon as its head says enough."""
+    """A request as it comes in; refused as soon as its head says enough.
+
+    :param in_memory: how much of its body is kept in memory, in bytes; a longer one is kept in a file.
+    """
 
     error: Any
     body_rcv: Any
     headers_finished: bool
     command = path = ""  # as long as they are not known
 
-    def __init__(self, adj: Any, gate: Gate) -> None:
+    def __init__(self, adj: Any, gate: Gate, in_memory: int) -> None:
         super().__init__(adj)
         self._gate = gate
+        self._in_memory = in_memory
         self._judged = False
         self.begun = monotonic()
 
@@ -62,6 +66,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             super().parse_header(header_plus)
         except ValueError as error:  # a length of thousands of digits, a URL that has no parts
             raise ParsingError("HTTP message header invalid") from error
+        if self.body_rcv is not None:
+            self.body_rcv.buf.overflow = self._in_memory
 
     def _refusal(self) -> APIError | None:
         if self.chunked and len(self.body_rcv.control_line) + len(self.body_rcv.trailer) > MOST_AROUND_CHUNKS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -482,3 +483,21 @@ def test_large_pieces_are_read_of_bodies_with_a_length_alone(
         answer = httpx.post(url, content=content, headers={"Content-Type": "application/json"}, timeout=TIMEOUT)
         assert answer.status_code == 200
     assert max(asked) == largest
+
+
+@pytest.mark.parametrize(("few", "files"), [(channel.FEW, 0), (0, 1)])
+def test_long_conversation_goes_through_a_file_only_among_many_connections(
+    few: int, files: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    make = tempfile.TemporaryFile
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        made.append(args)
+        return make(*args, **kwargs)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", watched)
+    monkeypatch.setattr(channel, "FEW", few)
+    with running(make_app(returning("x"))) as served:
+        assert ask(served, chat_body(text="x" * 1_000_000)).status_code == 200
+    assert len(made) == files
