@@ -14,8 +14,9 @@ from typing import Any
 from flask import Flask
 
 from flaskcompat.blueprints.servers import DETACHED_ANSWERS, SPARE_THREADS
-from flaskcompat.extension import EXTENSION
 from flaskcompat.log import log, take_logger
+from flaskcompat.runtime.state import EXTENSION
+from flaskcompat.server.memory import keep_freed_memory
 from flaskcompat.server.runner import Runner, places_of
 
 DEFAULT_HOST = "127.0.0.1"
@@ -76,6 +77,7 @@ def serve(
     """
     take_logger("waitress")
     allow_descriptors(options(app, threads)["connection_limit"])
+    keep_freed_memory()
     runner = make_server(app, host=host, port=port, threads=threads)
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():

@@ -9,8 +9,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RoutingException
 
 from flaskcompat.errors import APIError, RequestTooLarge, Unauthorized
-from flaskcompat.extension import EXTENSION
-from flaskcompat.runtime.state import State
+from flaskcompat.runtime.state import EXTENSION, State
 
 
 class Gate:

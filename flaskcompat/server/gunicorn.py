@@ -12,6 +12,7 @@ from gunicorn.workers.base import Worker as BaseWorker
 
 from flaskcompat.log import log, take_logger
 from flaskcompat.server import DEFAULT_THREADS, allow_descriptors, options, stop_process, warn_if_open
+from flaskcompat.server.memory import keep_freed_memory
 from flaskcompat.server.runner import Runner
 
 # What gunicorn takes for threads if it is told nothing.
@@ -42,6 +43,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
         threads = DEFAULT_THREADS if self.cfg.threads == _GUNICORNS_THREADS else self.cfg.threads
         settings = options(app, threads)
         allow_descriptors(settings["connection_limit"])
+        keep_freed_memory()
         sockets = [listener.sock for listener in self.sockets]
         self._runner = Runner(app, settings, sockets=sockets, on_round=self._look_after)
         for bound in sockets:

@@ -23,6 +23,7 @@ from flaskcompat.runtime.admission import PATIENCE
 MOST_WAITING = 4
 # What may take long: answers, and uploads that a wrapper works on. By the path as a client may write it.
 _LONG = re.compile(r"/(chat/+completions|responses|files)/*$")
+_DOWNLOAD = re.compile(r"/files/+[^/]+/+content/*$")
 # A thread whose client has left may take this many seconds to end by itself, before another takes its place.
 _GIVE_UP_AFTER = 1.0
 
@@ -211,6 +212,11 @@ class Lanes:
         return self._answers.waiting + self._short.waiting
 
     @property
+    def open(self) -> int:
+        """How many answers are being made."""
+        return len(self._open)
+
+    @property
     def held(self) -> int:
         """How many requests wait for a place."""
         return len(self._held)
@@ -264,4 +270,7 @@ class Lanes:
 
 
 def _is_long(request: Any) -> bool:
-    return bool(request.command == "POST" and _LONG.search(request.path))
+    return bool(
+        (request.command == "POST" and _LONG.search(request.path))
+        or (request.command == "GET" and _DOWNLOAD.search(request.path))
+    )

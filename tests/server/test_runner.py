@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import flask
@@ -21,7 +23,7 @@ from haystack.dataclasses import StreamingChunk
 
 from flaskcompat import BasePipelineWrapper, FlaskCompat, Pipeline, streaming_generator
 from flaskcompat.errors import ShuttingDown
-from flaskcompat.server import channel, make_server, runner
+from flaskcompat.server import channel, make_server, memory, runner
 from flaskcompat.server.runner import Runner
 
 from ..support import TIMEOUT, chat_body, eventually, response_body, returning
@@ -501,3 +503,34 @@ def test_long_conversation_goes_through_a_file_only_among_many_connections(
     with running(make_app(returning("x"))) as served:
         assert ask(served, chat_body(text="x" * 1_000_000)).status_code == 200
     assert len(made) == files
+
+
+def test_threads_ask_less_often_for_the_interpreter_among_many_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_MANY_ANSWERS", 1)
+    before = sys.getswitchinterval()
+    wrapper = Waits()
+    with running(make_app(wrapper)) as served:
+        client = connect(served)
+        client.sendall(request(WAIT))
+        assert eventually(lambda: sys.getswitchinterval() == pytest.approx(0.02))
+        wrapper.go.set()
+        assert eventually(lambda: sys.getswitchinterval() == before)
+        client.close()
+    assert sys.getswitchinterval() == before
+
+
+@pytest.mark.parametrize(("environ", "calls"), [({}, [(-3, 4 << 20), (-1, 8 << 20)]), ({"GLIBC_TUNABLES": "x"}, [])])
+def test_freed_memory_is_kept_unless_the_environment_says_otherwise(
+    environ: dict[str, str], calls: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int]] = []
+    library = SimpleNamespace(gnu_get_libc_version=None, mallopt=lambda *call: seen.append(call))
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: library)
+    for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    memory.keep_freed_memory()
+    assert seen == calls
+    del library.mallopt
+    memory.keep_freed_memory()
