@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from flaskcompat.runtime.bridge import bridge
 
+from .stores.places import clock, database_url, postgres_url, records, sqlite_url  # noqa: F401
 from .support import eventually
 
 # A shared machine may be slow at any moment: that is no finding about the code.
@@ -16,7 +17,7 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 # The bridge's own threads live as long as the process.
-_KEPT = ("flaskcompat-loop", "flaskcompat-executor", "flaskcompat-watcher")
+_KEPT = ("flaskcompat-loop", "flaskcompat-executor", "flaskcompat-watcher", "flaskcompat-save")
 
 
 def _running() -> set[threading.Thread]:

@@ -17,9 +17,9 @@ ROOT = Path(flaskcompat.__file__).parent
 # From the lowest to the highest; a name stands for the module or the package.
 LAYERS = (
     ("_version", "errors", "log", "open_webui", "protocol", "schemas"),
-    ("runtime",),
+    ("stores", "runtime"),
     ("blueprints",),
-    ("config", "extension", "app", "cli", "server", "demos", "__init__", "__main__"),
+    ("config", "extension", "app", "cli", "commands", "server", "demos", "__init__", "__main__"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(ROOT.rglob("*.py"))

@@ -1,0 +1,1 @@
+"""What outlives a request: responses, chat completions, conversations, files (see README.md beside this file)."""

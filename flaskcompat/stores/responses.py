@@ -1,0 +1,307 @@
+"""Responses and chat completions that clients come back to, and the conversations that responses belong to."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from flaskcompat.errors import NothingStored
+from flaskcompat.log import log
+from flaskcompat.protocol import sse
+from flaskcompat.protocol.ids import IdFactory, new_id
+from flaskcompat.protocol.listed_items import ID_PREFIXES, listed_item
+from flaskcompat.stores.records import Kind, Page, Query, Record, Records, is_id
+from flaskcompat.stores.retention import Retention
+
+#: Items that a conversation may hand to a wrapper.
+MOST_ITEMS = 10_000
+
+_WORDS = {"chat.completion": "chat completion"}
+_OWN_ID = re.compile(r"[a-z]+_[0-9a-f]{32}")
+_KINDS: tuple[Kind, ...] = ("response", "chat.completion", "conversation", "item")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a response goes on from.
+
+    :param items: all that was said before, in order.
+    :param previous: id of the response before it.
+    :param conversation: id of its conversation.
+    :param group: what the response is kept with; its own id by default.
+    """
+
+    items: list[dict[str, Any]] = field(default_factory=list)
+    previous: str | None = None
+    conversation: str | None = None
+    group: str = ""
+
+
+class ResponseStore:
+    """What is kept of answers, each for its owner alone.
+
+    Methods that look something up raise :class:`~flaskcompat.errors.NothingStored` where it is not there, all of them
+    :class:`~flaskcompat.stores.records.StorageUnavailable`.
+
+    :param max_age: seconds for which an answer is kept after it was last continued; 0: until it is deleted.
+    :param most: bytes that all of them may take; None: any number.
+    :param clock: gives seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        max_age: float,
+        most: int | None,
+        *,
+        ids: IdFactory = new_id,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._records = records
+        self._retention = Retention(records, _KINDS, max_age, most, clock=clock)
+        self._ids = ids
+        self._clock = clock
+
+    @property
+    def waits(self) -> bool:
+        """Whether saving may have to wait for something outside of this process."""
+        return self._records.waits
+
+    # -- responses -------------------------------------------------------------------------------------------
+
+    def continued(self, owner: str, previous: str) -> Context:
+        """The context of a response that goes on from the response *previous*: input and output of the whole chain."""
+        chain = self._records.line(owner, previous) if is_id(previous) else []
+        if not chain:
+            raise NothingStored("response")
+        items: list[dict[str, Any]] = []
+        for body in (record.body for record in chain):
+            items += body["input"]
+            items += body["response"].get("output") or ()
+        return Context(items, previous=previous, group=chain[-1].group)
+
+    def in_conversation(self, owner: str, conversation: str) -> Context:
+        """The context of a response in a conversation: all of its items."""
+        self._known("conversation", owner, conversation)
+        query = Query("item", owner, parent=conversation, limit=MOST_ITEMS, descending=False)
+        items = [record.body for record in self._records.page(query).records]
+        return Context(items, conversation=conversation, group=conversation)
+
+    def save_response(
+        self, owner: str, response: dict[str, Any], given: Sequence[Mapping[str, Any]], context: Context
+    ) -> None:
+        """Keep a response that is over.
+
+        :param given: the items that it got beside its *context*.
+        """
+        now = self._clock()
+        id = _stored_id(response["id"])
+        if id is None:
+            return
+        record = Record(
+            id=id,
+            kind="response",
+            owner=owner,
+            text=sse.dumps({"response": response, "input": given}),
+            parent=context.previous,
+            group=context.group,
+            created_at=now,
+            expires_at=self._retention.expiry(now),
+        )
+        records = [record]
+        if context.conversation is not None:
+            said = [*given, *(response.get("output") or ())]
+            records += [self._item(owner, context.conversation, item, now) for item in said]
+        self._save(records, extend=bool(context.group))
+
+    def response(self, owner: str, id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._known("response", owner, id).body["response"]
+        return found
+
+    def delete_response(self, owner: str, id: str) -> None:
+        self._delete("response", owner, id)
+
+    def input_items(self, owner: str, id: str) -> list[dict[str, Any]]:
+        """The items that a response was given, beside its context, as lists show them."""
+        given = self._known("response", owner, id).body["input"]
+        return [listed_item(item, _derived_id(item, f"{id}:{number}")) for number, item in enumerate(given)]
+
+    # -- chat completions ------------------------------------------------------------------------------------
+
+    def save_completion(
+        self, owner: str, completion: dict[str, Any], messages: Sequence[Mapping[str, Any]], metadata: Mapping[str, str]
+    ) -> None:
+        """Keep a chat completion that is over."""
+        now = self._clock()
+        id = _stored_id(completion["id"])
+        if id is None:
+            return
+        body = {"completion": {**completion, "metadata": dict(metadata)}, "messages": messages}
+        record = Record(
+            id=id,
+            kind="chat.completion",
+            owner=owner,
+            text=sse.dumps(body),
+            label=str(completion.get("model")),
+            created_at=now,
+            expires_at=self._retention.expiry(now),
+        )
+        self._save([record])
+
+    def completion(self, owner: str, id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._known("chat.completion", owner, id).body["completion"]
+        return found
+
+    def completions(self, query: Query, metadata: Mapping[str, str]) -> Page:
+        """Those whose metadata have all of *metadata*."""
+        if not metadata:
+            return self._records.page(query)
+        found: list[Record] = []
+        while True:
+            page = self._records.page(query)
+            found += [record for record in page.records if _has(record.body["completion"], metadata)]
+            if not page.has_more or len(found) > query.limit:
+                return Page(found[: query.limit], len(found) > query.limit)
+            query = replace(query, after=page.records[-1].id)
+
+    def change_completion(self, owner: str, id: str, metadata: Mapping[str, str]) -> dict[str, Any]:
+        """Give it other metadata; gives it."""
+        record = self._known("chat.completion", owner, id)
+        body = record.body
+        body["completion"]["metadata"] = dict(metadata)
+        self._change(record, body)
+        found: dict[str, Any] = body["completion"]
+        return found
+
+    def delete_completion(self, owner: str, id: str) -> None:
+        self._delete("chat.completion", owner, id)
+
+    def messages(self, owner: str, id: str) -> list[dict[str, Any]]:
+        """What a completion was given, each message with an id."""
+        given = self._known("chat.completion", owner, id).body["messages"]
+        return [{"content": None, **message, "id": f"{id}-{number}"} for number, message in enumerate(given)]
+
+    # -- conversations ---------------------------------------------------------------------------------------
+
+    def create_conversation(
+        self, owner: str, items: Iterable[Mapping[str, Any]], metadata: Mapping[str, str]
+    ) -> dict[str, Any]:
+        now = self._clock()
+        id = self._ids("conv_")
+        conversation = {"id": id, "object": "conversation", "created_at": int(now), "metadata": dict(metadata)}
+        record = Record(
+            id=id,
+            kind="conversation",
+            owner=owner,
+            text=sse.dumps(conversation),
+            created_at=now,
+            expires_at=self._retention.expiry(now),
+        )
+        self._save([record, *(self._item(owner, id, item, now) for item in items)])
+        return conversation
+
+    def conversation(self, owner: str, id: str) -> dict[str, Any]:
+        return self._known("conversation", owner, id).body
+
+    def change_conversation(self, owner: str, id: str, metadata: Mapping[str, str]) -> dict[str, Any]:
+        """Give it other metadata; gives it."""
+        record = self._known("conversation", owner, id)
+        body = record.body | {"metadata": dict(metadata)}
+        self._change(record, body)
+        return body
+
+    def delete_conversation(self, owner: str, id: str) -> None:
+        self._delete("conversation", owner, id)
+
+    def add_items(self, owner: str, conversation: str, items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Add *items* at the end of a conversation; gives them as lists show them."""
+        self._known("conversation", owner, conversation)
+        now = self._clock()
+        records = [self._item(owner, conversation, item, now) for item in items]
+        self._save(records, extend=True)
+        return [record.body for record in records]
+
+    def items(self, query: Query) -> Page:
+        """A part of the conversation ``query.parent``."""
+        assert query.parent is not None
+        self._known("conversation", query.owner, query.parent)
+        return self._records.page(query)
+
+    def item(self, owner: str, conversation: str, id: str) -> dict[str, Any]:
+        return self._known("item", owner, id, conversation).body
+
+    def delete_item(self, owner: str, conversation: str, id: str) -> dict[str, Any]:
+        """Delete one item; gives the conversation."""
+        found = self.conversation(owner, conversation)
+        self._delete("item", owner, id, conversation)
+        return found
+
+    # -- all -------------------------------------------------------------------------------------------------
+
+    def purge(self) -> int:
+        """Delete what is too old or too much; gives how many records it was."""
+        return self._retention.purge()
+
+    def close(self) -> None:
+        self._records.close()
+
+    def _save(self, records: Sequence[Record], *, extend: bool = False) -> None:
+        if records:
+            self._records.save(records, keep=self._retention.max_age or None if extend else None)
+            self._retention.tidy()
+
+    def _item(self, owner: str, conversation: str, item: Mapping[str, Any], now: float) -> Record:
+        id = item.get("id")
+        if not (isinstance(id, str) and _OWN_ID.fullmatch(id)):
+            id = self._ids(_prefix(item))
+        return Record(
+            id=id,
+            kind="item",
+            owner=owner,
+            text=sse.dumps(listed_item(item, id)),
+            parent=conversation,
+            group=conversation,
+            created_at=now,
+            expires_at=self._retention.expiry(now),
+        )
+
+    def _known(self, kind: Kind, owner: str, id: str, parent: str | None = None) -> Record:
+        record = self._records.get(kind, owner, id, parent) if is_id(id) and is_id(parent or id) else None
+        if record is None:
+            raise NothingStored(_WORDS.get(kind, kind))
+        return record
+
+    def _change(self, record: Record, body: dict[str, Any]) -> None:
+        if not self._records.change(record.with_body(body)):
+            raise NothingStored(_WORDS.get(record.kind, record.kind))
+
+    def _delete(self, kind: Kind, owner: str, id: str, parent: str | None = None) -> None:
+        if not is_id(id) or not is_id(parent or id) or not self._records.delete(kind, owner, id, parent):
+            raise NothingStored(_WORDS.get(kind, kind))
+
+
+def _stored_id(id: Any) -> str | None:
+    if isinstance(id, str) and is_id(id):
+        return id
+    log.warning("an answer is not kept: its id, made by the wrapper, is none to be asked for")
+    return None
+
+
+def _derived_id(item: Mapping[str, Any], place: str) -> str:
+    """The id of an item that has none, the same each time."""
+    id = item.get("id")
+    if isinstance(id, str) and id:
+        return id
+    return _prefix(item) + hashlib.sha256(place.encode()).hexdigest()[:32]
+
+
+def _prefix(item: Mapping[str, Any]) -> str:
+    return ID_PREFIXES.get(str(item.get("type") or "message"), "item_")
+
+
+def _has(completion: Mapping[str, Any], metadata: Mapping[str, str]) -> bool:
+    return metadata.items() <= (completion.get("metadata") or {}).items()

@@ -1,0 +1,88 @@
+"""What is too old or too much goes by itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from flaskcompat.errors import NothingStored
+from flaskcompat.stores import memory, retention
+from flaskcompat.stores.memory import MemoryRecords
+from flaskcompat.stores.records import Record, Records
+from flaskcompat.stores.responses import Context, ResponseStore
+
+from .places import Clock
+
+
+def answer(id: str, text: str = "x") -> dict[str, object]:
+    return {"id": id, "object": "response", "output": [{"type": "message", "content": text}]}
+
+
+def test_saving_deletes_what_is_over(records: Records, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "_INTERVAL", 0.0)
+    store = ResponseStore(records, max_age=100, most=None, clock=clock)
+    store.save_response("alice", answer("resp_1"), [], Context())
+    clock.now += 100
+    store.save_response("alice", answer("resp_2"), [], Context())
+    assert store.purge() == 0
+    assert records.purge(("response",), clock.now, 0, 100) != []
+    with pytest.raises(NothingStored):
+        store.response("alice", "resp_1")
+
+
+def test_chain_lives_as_long_as_its_last_response(records: Records, clock: Clock) -> None:
+    store = ResponseStore(records, max_age=100, most=None, clock=clock)
+    store.save_response("alice", answer("resp_1"), [], Context())
+    for number in range(2, 6):
+        clock.now += 80
+        store.save_response("alice", answer(f"resp_{number}"), [], store.continued("alice", f"resp_{number - 1}"))
+    assert len(store.continued("alice", "resp_5").items) == 5
+    clock.now += 101
+    with pytest.raises(NothingStored):
+        store.continued("alice", "resp_5")
+    assert store.purge() == 5
+
+
+def test_conversation_lives_as_long_as_it_is_used(records: Records, clock: Clock) -> None:
+    store = ResponseStore(records, max_age=100, most=None, clock=clock)
+    id = store.create_conversation("alice", [{"role": "user", "content": "x"}], {})["id"]
+    for _ in range(3):
+        clock.now += 80
+        store.add_items("alice", id, [{"role": "user", "content": "x"}])
+    assert len(store.in_conversation("alice", id).items) == 4
+    clock.now += 101
+    with pytest.raises(NothingStored):
+        store.in_conversation("alice", id)
+    assert store.purge() == 5
+
+
+def test_failure_to_tidy_up_is_no_failure_to_save(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object) -> list[Record]:
+        raise OSError
+
+    monkeypatch.setattr(records, "purge", fail)
+    store = ResponseStore(records, max_age=100, most=None)
+    store.save_response("alice", answer("resp_1"), [], Context())
+    assert store.response("alice", "resp_1")["id"] == "resp_1"
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "MOST_RECORDS", 3)
+    records = MemoryRecords(most=1000)
+    for number in range(5):
+        records.save([Record(str(number), "response", "a", "{}")])
+    assert [records.get("response", "a", str(number)) is not None for number in range(5)] == [False] * 2 + [True] * 3
+    records.save([Record("big", "response", "a", "x" * 990)])
+    assert records.get("response", "a", "4") is not None and records.get("response", "a", "2") is None
+    records.save([Record("bigger", "response", "a", "x" * 999)])
+    assert records.get("response", "a", "big") is None and records.get("response", "a", "bigger") is not None
+
+
+def test_whole_conversation_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "MOST_RECORDS", 4)
+    store = ResponseStore(MemoryRecords(), max_age=0, most=None)
+    first = store.create_conversation("a", [{"role": "user", "content": "1"}], {})["id"]
+    second = store.create_conversation("a", [{"role": "user", "content": "2"}], {})["id"]
+    store.add_items("a", second, [{"role": "user", "content": "3"}])
+    with pytest.raises(NothingStored):
+        store.conversation("a", first)
+    assert len(store.in_conversation("a", second).items) == 2
