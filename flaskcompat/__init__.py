@@ -11,8 +11,6 @@ from flaskcompat.open_webui import PipelineEvent
 from flaskcompat.protocol.citations import citations
 from flaskcompat.protocol.deltas import Citation
 from flaskcompat.protocol.inputs import (
-    chat_messages_from_openai_messages,
-    chat_messages_from_openai_response,
     get_input_files,
     get_last_user_input_text,
     get_last_user_message,
@@ -23,6 +21,12 @@ from flaskcompat.runtime.callbacks import (
     default_on_tool_call_end,
     default_on_tool_call_start,
 )
+from flaskcompat.runtime.input_files import (
+    File,
+    chat_messages_from_openai_messages,
+    chat_messages_from_openai_response,
+    get_file,
+)
 from flaskcompat.runtime.registry import Registry
 from flaskcompat.runtime.streaming import AsyncPipeline, async_streaming_generator, streaming_generator
 from flaskcompat.runtime.wrapper import BasePipelineWrapper
@@ -32,6 +36,7 @@ __all__ = [
     "AsyncPipeline",
     "BasePipelineWrapper",
     "Citation",
+    "File",
     "FlaskCompat",
     "Pipeline",
     "PipelineEvent",
@@ -45,6 +50,7 @@ __all__ = [
     "default_on_pipeline_end",
     "default_on_tool_call_end",
     "default_on_tool_call_start",
+    "get_file",
     "get_input_files",
     "get_last_user_input_text",
     "get_last_user_message",

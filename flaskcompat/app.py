@@ -15,8 +15,9 @@ from werkzeug.serving import is_running_from_reloader
 from flaskcompat.blueprints import make_health_blueprint, unrouted_error
 from flaskcompat.cli import announce, serve_command
 from flaskcompat.config import read_environment, set_defaults
-from flaskcompat.extension import EXTENSION, FlaskCompat
+from flaskcompat.extension import FlaskCompat
 from flaskcompat.log import configure
+from flaskcompat.runtime.state import EXTENSION
 from flaskcompat.server import warn_if_open
 
 DEMOS = Path(__file__).parent / "demos"

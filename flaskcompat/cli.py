@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 
 import click
 from flask import Flask
 from flask.cli import ScriptInfo
 
 from flaskcompat._version import __version__
-from flaskcompat.extension import EXTENSION
 from flaskcompat.runtime.registry import Registry
-from flaskcompat.runtime.state import State
+from flaskcompat.runtime.state import EXTENSION, State
 from flaskcompat.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_THREADS, serve
+from flaskcompat.stores.opening import open_stores
 
 _QUESTION = "What can you do?"
 
@@ -54,6 +55,16 @@ def _example(registry: Registry, url: str) -> str | None:
     return None
 
 
+def keep_below(app: Flask, folder: Path) -> None:
+    """Have *app* keep its state in *folder*: an embedded database, and files beside it."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = folder.resolve()
+    app.config["FLASKCOMPAT_DATABASE_URL"] = f"sqlite:///{folder / 'flaskcompat.db'}"
+    app.config["FLASKCOMPAT_FILES_URL"] = (folder / "files").as_uri()
+    state: State = app.extensions[EXTENSION]
+    state.stores = open_stores(app.config)
+
+
 @click.command("serve", short_help="Serve the app with waitress.")
 @click.option("--host", default=DEFAULT_HOST, show_default=True, help="Address to listen on.")
 @click.option("--port", default=DEFAULT_PORT, show_default=True, type=click.IntRange(0, 65535), help="0: any free one.")
@@ -64,8 +75,18 @@ def _example(registry: Registry, url: str) -> str | None:
     type=click.IntRange(1),
     help="Whole answers made at the same time; streams need none here. A few more are kept for short requests.",
 )
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder that keeps responses and files, in place of FLASKCOMPAT_DATABASE_URL and FLASKCOMPAT_FILES_URL.",
+)
 @click.pass_context
-def serve_command(context: click.Context, host: str, port: int, threads: int) -> None:
+def serve_command(context: click.Context, host: str, port: int, threads: int, data: Path | None) -> None:
     """Serve the app with waitress, set up for many open streams."""
     app = context.ensure_object(ScriptInfo).load_app()
+    if data is not None:
+        try:
+            keep_below(app, data)
+        except (OSError, ValueError) as error:
+            raise click.ClickException(str(error)) from None
     serve(app, host=host, port=port, threads=threads, on_start=lambda bound: announce(app, host, bound))

@@ -28,9 +28,17 @@ def _count(text: str) -> int:
 
 
 def _seconds(text: str) -> float:
+    return _amount(text, "seconds")
+
+
+def _days(text: str) -> float:
+    return _amount(text, "days")
+
+
+def _amount(text: str, unit: str) -> float:
     number = float(text)
     if not 0 <= number < math.inf:
-        raise ValueError("is no number of seconds")
+        raise ValueError(f"is no number of {unit}")
     return number
 
 
@@ -90,6 +98,32 @@ SETTINGS = (
     Setting("FLASKCOMPAT_SHUTDOWN_GRACE", 10.0, _seconds, "seconds that a stop gives to answers still being made"),
     Setting("FLASKCOMPAT_MAX_BODY_BYTES", 10_000_000, _count, "largest JSON body, in bytes, decoded"),
     Setting("FLASKCOMPAT_MAX_UPLOAD_BYTES", 128 * 1024 * 1024, _count, "largest upload, in bytes, decoded"),
+    Setting(
+        "FLASKCOMPAT_DATABASE_URL",
+        None,
+        str,
+        "where responses and what is known of files are kept: `sqlite:///path` or `postgresql://…`; unset: in memory",
+    ),
+    Setting(
+        "FLASKCOMPAT_FILES_URL",
+        None,
+        str,
+        "where the bytes of files are kept: `file:///dir`, `s3://…`; unset: nowhere",
+    ),
+    Setting(
+        "FLASKCOMPAT_RESPONSES_MAX_DAYS",
+        30.0,
+        _days,
+        "days that responses, conversations and chat completions are kept after their last use; 0: until deleted",
+    ),
+    Setting(
+        "FLASKCOMPAT_RESPONSES_MAX_BYTES",
+        None,
+        _count,
+        "bytes that they may take, then the oldest go; unset: any",
+    ),
+    Setting("FLASKCOMPAT_FILES_MAX_DAYS", 0.0, _days, "days that files are kept; 0: until deleted"),
+    Setting("FLASKCOMPAT_FILES_MAX_BYTES", None, _count, "bytes that they may take, then the oldest go; unset: any"),
     Setting("FLASKCOMPAT_AUDIT", False, _flag, "log one line of JSON for each call: who, which model, status, tokens"),
     Setting("FLASKCOMPAT_TRACEBACKS", False, _flag, "tell clients the type and text of a wrapper's exception"),
     Setting("FLASKCOMPAT_LOG_LEVEL", "INFO", _level, "level of the log on stderr: TRACE, DEBUG, INFO, WARNING, ERROR"),

@@ -256,6 +256,16 @@ class NotFound(InvalidRequest):
     message = "There is nothing at this URL."
 
 
+class NothingStored(NotFound):
+    """There is no such thing, or it is somebody else's: nobody is told which.
+
+    :param kind: what was looked for, such as ``response``.
+    """
+
+    def __init__(self, kind: str, param: str | None = None) -> None:
+        super().__init__(f"No {kind} with this id was found.", param=param)
+
+
 class ModelNotFound(NotFound):
     code = "model_not_found"
 

@@ -9,13 +9,13 @@ from typing import Any
 from flask import Flask, Request, current_app
 
 from flaskcompat.blueprints import make_blueprint
+from flaskcompat.commands import commands
 from flaskcompat.config import set_defaults
 from flaskcompat.runtime.keys import read_keys
 from flaskcompat.runtime.loader import load_folder
 from flaskcompat.runtime.registry import Registry
-from flaskcompat.runtime.state import State
-
-EXTENSION = "flaskcompat"
+from flaskcompat.runtime.state import EXTENSION, State
+from flaskcompat.stores.opening import open_stores
 
 
 class FlaskCompat:
@@ -56,16 +56,17 @@ class FlaskCompat:
 
         :raises PipelineLoadError: if the folder of wrappers is missing, or a wrapper fails under
             ``FLASKCOMPAT_STRICT``.
-        :raises ValueError: for API keys that cannot be read.
+        :raises ValueError: for API keys that cannot be read, or a store that cannot be used.
         """
         set_defaults(app)
         keys = read_keys(app.config["FLASKCOMPAT_API_KEYS"], app.config["FLASKCOMPAT_API_KEYS_FILE"])
-        state = State(keys=keys, authenticate=self._authenticate)
+        state = State(stores=open_stores(app.config), keys=keys, authenticate=self._authenticate)
         app.extensions[EXTENSION] = state
         folder = self._pipelines or app.config["FLASKCOMPAT_PIPELINES_DIR"]
         if folder is not None:
             load_folder(Path(folder), state.registry, strict=app.config["FLASKCOMPAT_STRICT"])
         app.register_blueprint(make_blueprint(state), url_prefix=self._url_prefix)
+        app.cli.add_command(commands)
 
     @property
     def registry(self) -> Registry:

@@ -19,6 +19,7 @@ CHAT_ROLES = frozenset({"developer", "system", "user", "assistant", "tool", "fun
 # A tuple: whatever stands as a role can be looked for in it, hashable or not.
 _PLAIN_ROLES = ("user", "assistant", "system", "developer")
 INPUT_ROLES = frozenset({"user", "system", "developer", "assistant"})
+MOST_ITEMS_ADDED = 20
 METADATA_PAIRS, METADATA_KEY, METADATA_VALUE = 16, 64, 512
 
 
@@ -165,6 +166,19 @@ class Strings(Array):
         for index, item in enumerate(value):
             if not isinstance(item, str):
                 _fail(wrong_type("a string"), index)
+
+
+class Conversation(_Strict):
+    """``conversation`` of the Responses API: an id, or an object that holds it."""
+
+    expected = "a string or an object"
+
+    def accepts(self, value: Any) -> bool:
+        return isinstance(value, str | dict)
+
+    def check(self, value: Any) -> None:
+        if isinstance(value, dict):
+            _require(value, "id", str)
 
 
 class Stop(_Strict):
@@ -318,6 +332,20 @@ class Input(_Strict):
             _check_parts(content, index, "content")
 
 
+class Items(Input):
+    """``items`` of a conversation: as input, and at most 20 at once."""
+
+    expected = "an array"
+
+    def accepts(self, value: Any) -> bool:
+        return isinstance(value, list)
+
+    def check(self, value: Any) -> None:
+        if len(value) > MOST_ITEMS_ADDED:
+            _fail(wrong_value(f"must have at most {MOST_ITEMS_ADDED} items"))
+        super().check(value)
+
+
 def _check_parts(content: Any, *path: str | int) -> None:
     if not isinstance(content, list):
         _fail(wrong_type("a string or an array of parts"), *path)
@@ -402,6 +430,7 @@ class ResponseRequest(RequestSchema):
     max_tool_calls = Number(1, whole=True)
     metadata = Metadata()
     previous_response_id = String()
+    conversation = Conversation()
     store = Flag()
     background = Flag()
     reasoning = Object()
@@ -420,6 +449,27 @@ class ResponseRequest(RequestSchema):
         return super().prepared({**more, **data})
 
 
+class ConversationRequest(RequestSchema):
+    """What creates a conversation."""
+
+    items = Items()
+    metadata = Metadata()
+
+
+class ItemsRequest(RequestSchema):
+    """What adds items to a conversation."""
+
+    items = Items(required=True)
+
+
+class MetadataRequest(RequestSchema):
+    """What changes the metadata of something that is stored; null clears them."""
+
+    nullable = frozenset({"metadata"})
+
+    metadata = Metadata(required=True, allow_none=True)
+
+
 class FileObject(Schema):
     """A file as clients see it; fills in what a wrapper's ``run_file_upload`` leaves out."""
 
@@ -433,6 +483,7 @@ class FileObject(Schema):
     filename = fields.String()
     purpose = fields.String()
     status = fields.String()
+    expires_at = fields.Integer()
 
 
 def load(schema: RequestSchema, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -139,3 +139,33 @@ def test_console_command_shows_its_commands(monkeypatch: pytest.MonkeyPatch, tmp
         main()
     assert ended.value.code == 0
     assert "serve  " in capsys.readouterr().out
+
+
+def test_data_keeps_state_below_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    app = make_app(m=returning("x"))
+    monkeypatch.setattr(cli, "serve", lambda *args, **kwargs: None)
+    folder = tmp_path / "a" / "state"
+    done = CliRunner().invoke(serve_command, ["--data", str(folder)], obj=ScriptInfo(create_app=lambda: app))
+    assert done.exit_code == 0, done.output
+    assert app.config["FLASKCOMPAT_DATABASE_URL"] == f"sqlite:///{folder / 'flaskcompat.db'}"
+    id = app.test_client().post("/v1/responses", json={"model": "m", "input": "x"}).get_json()["id"]
+    stores = app.extensions["flaskcompat"].stores
+    assert stores.responses.response("", id)["id"] == id and stores.files.keeps_bytes
+    assert (folder / "flaskcompat.db").exists() and folder.stat().st_mode & 0o077 == 0
+    stores.close()
+
+
+def test_data_that_cannot_be_kept_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    app = make_app(m=returning("x"))
+    options = ["--data", str(tmp_path / "file" / "x")]
+    done = CliRunner().invoke(serve_command, options, obj=ScriptInfo(create_app=lambda: app))
+    assert done.exit_code == 1 and done.output.startswith("Error: ")
+
+
+def test_purge_says_how_much_it_was() -> None:
+    app = make_app(m=returning("x"))
+    app.test_client().post("/v1/responses", json={"model": "m", "input": "x"})
+    app.extensions["flaskcompat"].stores.responses._retention._most = 0
+    done = app.test_cli_runner().invoke(args=["flaskcompat", "purge"])
+    assert (done.exit_code, done.output) == (0, "1 records deleted\n")

@@ -15,6 +15,7 @@ from flaskcompat import FlaskCompat
 from flaskcompat.blueprints import files, multipart
 from flaskcompat.blueprints.requests import MAX_DEPTH
 from flaskcompat.blueprints.servers import DETACHED_ANSWERS
+from flaskcompat.cli import keep_below
 from flaskcompat.config import SETTINGS
 from flaskcompat.errors import ECHO_LIMIT, LOG_LIMIT
 from flaskcompat.log import _LONGEST_LINE, _MOST_LINES
@@ -118,12 +119,23 @@ def test_wrapper_and_client_run_as_pasted(app: Flask, capsys: Any, monkeypatch: 
     assert answer["choices"][0]["message"]["content"] == "HELLO THERE "
 
 
+def test_state_is_kept_as_pasted(app: Flask, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "report.txt").write_text("all is well")
+    keep_below(app, tmp_path / "state")
+    with serving(app) as url, OpenAI(base_url=f"{url}/v1", api_key="x") as client:
+        exec(compile(blocks("python")[2], "README.md", "exec"), {"client": client})
+    app.extensions["flaskcompat"].stores.close()
+    assert capsys.readouterr().out == "all is well AND AGAIN \n"
+    assert "flaskcompat serve --data state" in README
+
+
 def test_embedding_runs_as_pasted(app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pipelines").mkdir()
     monkeypatch.chdir(tmp_path)
     host = Flask("host")
     wrapper = type(app.extensions["flaskcompat"].registry["shout"].wrapper)
-    exec(compile(blocks("python")[2], "README.md", "exec"), {"app": host, "ShoutWrapper": wrapper})
+    exec(compile(blocks("python")[3], "README.md", "exec"), {"app": host, "ShoutWrapper": wrapper})
     listed = host.test_client().get("/ai/v1/models").json
     assert [model["id"] for model in listed["data"]] == ["shout"]
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from flask import Blueprint, Request, Response, current_app
 from werkzeug.exceptions import default_exceptions
 
-from flaskcompat.blueprints import audit, chat_completions, files, health, models, responses
+from flaskcompat.blueprints import (
+    audit,
+    chat_completions,
+    conversations,
+    files,
+    health,
+    models,
+    responses,
+    stored_completions,
+    stored_responses,
+)
 from flaskcompat.blueprints.access import authenticate
 from flaskcompat.blueprints.failures import error_response
 from flaskcompat.blueprints.fallback import add_fallback
@@ -13,6 +23,7 @@ from flaskcompat.blueprints.requests import current_request, request_id_of
 from flaskcompat.log import request_id
 from flaskcompat.runtime.state import State
 
+_MODULES = (models, chat_completions, stored_completions, responses, stored_responses, conversations, files)
 _TOKEN = "flaskcompat.request_id_token"
 
 
@@ -20,11 +31,10 @@ def make_blueprint(state: State, name: str = "flaskcompat") -> Blueprint:
     """All routes over *state*, with error handlers of their own.
 
     View functions have OpenAI's operation names: ``<name>.chat_completions.create_chat_completion``,
-    ``<name>.responses.create_response``, ``<name>.models.list_models``, ``<name>.models.retrieve_model``,
-    ``<name>.files.upload_file``.
+    ``<name>.responses.create_response``, ``<name>.models.list_models``, ``<name>.files.upload_file`` and so on.
     """
     blueprint = Blueprint(name, __name__)
-    for module in (models, chat_completions, responses, files):
+    for module in _MODULES:
         blueprint.register_blueprint(module.make_blueprint(state))
     add_fallback(blueprint)
 

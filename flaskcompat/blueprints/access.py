@@ -10,11 +10,13 @@ from flaskcompat.blueprints import audit
 from flaskcompat.blueprints.requests import current_request
 from flaskcompat.errors import ModelNotFound, Unauthorized
 from flaskcompat.log import log
-from flaskcompat.runtime.keys import may_use
+from flaskcompat.protocol.ids import new_id
+from flaskcompat.runtime.keys import may_use, owner_of
 from flaskcompat.runtime.registry import Model
 from flaskcompat.runtime.state import State
 
 _PRINCIPAL = "flaskcompat.principal"
+_OWNER = "flaskcompat.owner"
 
 
 def authenticate(state: State) -> None:
@@ -38,6 +40,19 @@ def authenticate(state: State) -> None:
 def current_principal() -> Any:
     """Whom the current request comes from; None where nobody is asked."""
     return current_request().environ.get(_PRINCIPAL)
+
+
+def current_owner() -> str:
+    """Whose is what the current request stores, and what it may see of what is stored."""
+    environ = current_request().environ
+    owner: str | None = environ.get(_OWNER)
+    if owner is None:
+        owner = owner_of(current_principal())
+        if owner is None:
+            log.warning("what a request stores is lost: authenticate() gave somebody who has neither id nor name")
+            owner = new_id("nobody:")
+        environ[_OWNER] = owner
+    return owner
 
 
 def find_model(state: State, name: str) -> Model:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from flask import Blueprint, Response
 
-from flaskcompat.blueprints.access import find_model
+from flaskcompat.blueprints.access import current_owner, find_model
 from flaskcompat.blueprints.replies import reply
 from flaskcompat.blueprints.requests import read_json
 from flaskcompat.protocol.chat import ChatCompletionMachine
 from flaskcompat.protocol.tool_calls import tool_names
 from flaskcompat.runtime.state import State
 from flaskcompat.schemas import ChatCompletionRequest, load
+from flaskcompat.stores.saving import Keep
 
 _schema = ChatCompletionRequest()
 
@@ -22,12 +25,18 @@ def make_blueprint(state: State) -> Blueprint:
     def create_chat_completion() -> Response:
         body = load(_schema, read_json())
         model = find_model(state, body["model"])
+        stored = body.get("store", False)
         machine = ChatCompletionMachine(
             model=model.name,
             tools=tool_names(body.get("tools")),
             include_usage=body.get("stream_options", {}).get("include_usage") or False,
-            keep=not body.get("stream"),
+            keep=stored or not body.get("stream"),
         )
-        return reply(state, machine, model, "chat_completion", body["messages"], body)
+        keep = None
+        if stored:
+            store = state.stores.responses
+            about = {"messages": body["messages"], "metadata": body.get("metadata", {})}
+            keep = Keep(partial(store.save_completion, current_owner(), **about), waits=store.waits, failures=False)
+        return reply(state, machine, model, "chat_completion", body["messages"], body, keep)
 
     return blueprint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, wait
 from typing import Any
 
 from flask import Response, current_app
@@ -12,8 +13,9 @@ from flaskcompat.blueprints.failures import failure
 from flaskcompat.errors import APIError, PipelineError
 from flaskcompat.log import log, logged_as, request_id
 from flaskcompat.protocol import sse
-from flaskcompat.protocol.machine import Machine
+from flaskcompat.protocol.machine import Machine, StreamEvent
 from flaskcompat.runtime.invoke import Run
+from flaskcompat.stores.saving import Keep
 
 # What is written at once where a write waits for the client, in bytes: each such part that it reads is progress.
 _PART = 64 * 1024
@@ -28,9 +30,10 @@ class EventStream:
     closing needs. Whoever watches over the run sees to it when a stream is dropped unclosed.
 
     :param on_close: called once, when the response is over.
+    :param keep: how the answer is kept, before its last event is given.
     """
 
-    def __init__(self, machine: Machine, run: Run, on_close: Callable[[], None]) -> None:
+    def __init__(self, machine: Machine, run: Run, on_close: Callable[[], None], keep: Keep | None = None) -> None:
         self._machine = machine
         self._run = run
         self._on_close: Callable[[], None] | None = on_close
@@ -41,6 +44,10 @@ class EventStream:
         self._rest = memoryview(b"")
         self._begun = False
         self._over = False
+        self._keep = keep
+        # The events that end the stream, while the answer is being kept, and whether it is a good end.
+        self._ending: tuple[list[StreamEvent], bool] | None = None
+        self._kept: Future[None] | None = None
         #: Makes the response a refusal, as long as nothing of it was sent; gives the body of that.
         self.refuse: Callable[[APIError], bytes] | None = None
 
@@ -76,7 +83,10 @@ class EventStream:
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Have *listener* called, on any thread and perhaps more than once, when :meth:`poll` may have something."""
-        self._run.listen(listener)
+        if self._kept is not None:
+            self._kept.add_done_callback(lambda _: listener())
+        else:
+            self._run.listen(listener)
 
     @property
     def over(self) -> bool:
@@ -88,6 +98,9 @@ class EventStream:
         if not self._over:
             audit.note(self._call, error="client_left")
         self._over = True
+        self._release()
+
+    def _release(self) -> None:
         on_close, self._on_close = self._on_close, None
         if on_close is not None:
             self._run.close()
@@ -101,6 +114,10 @@ class EventStream:
         if self._over:
             return b""
         frames: list[str] = []
+        if self._kept is not None:
+            if take == self._run.take:
+                wait([self._kept])
+            return "".join(self._last_frames()).encode("ascii")
         try:
             batch = take()
             if batch is None:
@@ -112,7 +129,7 @@ class EventStream:
             elif not batch and not self._run.ended:
                 return sse.KEEP_ALIVE.encode("ascii")
             frames += self._frames(batch)
-            frames += self._ending()
+            frames += self._end()
         except BaseException as error:
             if not self._begun and self.refuse is not None:
                 return self._refused(self.refuse, self._told(error))
@@ -124,6 +141,7 @@ class EventStream:
 
     def _refused(self, refuse: Callable[[APIError], bytes], told: APIError) -> bytes:
         audit.note(self._call, status=told.status)
+        self._over = True
         try:
             return refuse(told)
         except Exception as error:  # a header of the wrapper's that is not for an application to set
@@ -143,7 +161,7 @@ class EventStream:
             raise self._run.error
         frames = [*map(self._machine.encode, self._machine.start())]
         frames += self._frames(batch) if batch or self._run.ended else [sse.KEEP_ALIVE]
-        piece = "".join([*frames, *self._ending()]).encode("ascii")
+        piece = "".join([*frames, *self._end()]).encode("ascii")
         self._begun = True
         return piece
 
@@ -166,26 +184,46 @@ class EventStream:
             frames += self._failed(error)
         return frames
 
-    def _ending(self) -> list[str]:
+    def _end(self) -> list[str]:
         """The frames that end the stream, once the run has ended."""
-        if self._over or not self._run.ended:
+        if self._over or self._ending is not None or not self._run.ended:
             return []
         if self._run.error is not None:
             return self._failed(self._run.error)
-        self._over = True
-        return [*map(self._machine.encode, self._machine.end()), self._machine.good_tail]
+        return self._end_with(self._machine.end(), True, self._keep)
 
     def _failed(self, error: BaseException) -> list[str]:
         told = self._told(error)
-        return [*map(self._machine.encode, self._machine.fail(told)), self._machine.failed_tail]
+        keep = self._keep if self._keep is not None and self._keep.failures else None
+        return self._end_with(self._machine.fail(told), False, keep)
+
+    def _end_with(self, events: list[StreamEvent], good: bool, keep: Keep | None) -> list[str]:
+        """The frames of what ends the stream; none as long as the answer is not kept."""
+        self._ending = events, good
+        if keep is not None:
+            with logged_as(self._request_id):
+                self._kept = keep.begin(self._machine.result())
+        return self._last_frames()
+
+    def _last_frames(self) -> list[str]:
+        assert self._ending is not None
+        if self._kept is not None and not self._kept.done():
+            return []
+        events, good = self._ending
+        error = self._kept.exception() if self._kept is not None else None
+        self._kept = None
+        if error is not None and good:  # it would seem whole, and could not be had again
+            events, good = self._machine.fail_instead(events, self._told(error)), False
+        self._over = True
+        self._release()
+        return [*map(self._machine.encode, events), self._machine.good_tail if good else self._machine.failed_tail]
 
     def _told(self, error: BaseException) -> APIError:
-        """What the client is told of *error*; the stream is over."""
+        """What the client is told of *error*; its run is over."""
         with logged_as(self._request_id):
             told = failure(error, self._run.label, tracebacks=self._tracebacks)
         audit.note(self._call, error=told.code or told.type)
-        self._over = True
-        self.close()
+        self._release()
         return told
 
 

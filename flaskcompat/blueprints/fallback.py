@@ -29,7 +29,7 @@ class _Fallback(BaseConverter):
     :param mount: the blueprint's URL prefix.
     """
 
-    regex = r"/*(?:v1(?:/[\s\S]*)?|(?:models|responses|files)(?:/[\s\S]*)?|chat/+completions/*)"
+    regex = r"/*(?:v1(?:/[\s\S]*)?|(?:models|responses|files|conversations|chat/+completions)(?:/[\s\S]*)?)"
     weight = 1_000_000
     part_isolating = False
 

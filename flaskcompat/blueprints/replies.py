@@ -10,7 +10,7 @@ from typing import Any
 from flask import Config, Response, current_app
 
 from flaskcompat.blueprints import audit
-from flaskcompat.blueprints.access import current_principal
+from flaskcompat.blueprints.access import current_owner, current_principal
 from flaskcompat.blueprints.event_stream import EventStream, StreamResponse
 from flaskcompat.blueprints.failures import failure, json_reply
 from flaskcompat.blueprints.requests import current_request
@@ -27,11 +27,13 @@ from flaskcompat.errors import APIError
 from flaskcompat.log import log
 from flaskcompat.protocol.machine import Machine
 from flaskcompat.runtime.admission import Left, Ticket
+from flaskcompat.runtime.input_files import file_access
 from flaskcompat.runtime.invoke import Ready, Run, invoke, method_of
 from flaskcompat.runtime.registry import Model
 from flaskcompat.runtime.state import State
 from flaskcompat.runtime.watch import STALL_WHILE_OTHERS_WAIT, Limits, Watch, Writes
 from flaskcompat.runtime.wrapper import Headers, Surface
+from flaskcompat.stores.saving import Keep
 
 
 def reply(
@@ -41,9 +43,11 @@ def reply(
     surface: Surface,
     payload: list[dict[str, Any]],
     body: dict[str, Any],
+    keep: Keep | None = None,
 ) -> Response:
     """Answer the current request with what *model* gives for *payload* on *surface*.
 
+    :param keep: how the answer is kept, before its client sees the end of it.
     :raises APIError: if the run fails before anything of it is known, or there is no place for it.
     """
     method = method_of(model, surface)
@@ -56,6 +60,7 @@ def reply(
         total=config["FLASKCOMPAT_REQUEST_TIMEOUT"],
         between=config["FLASKCOMPAT_CHUNK_TIMEOUT"],
     )
+    owner = current_owner()
     try:
         ticket = admit(state, model)
     except Left:
@@ -67,19 +72,20 @@ def reply(
         elsewhere = stream or limits.total > 0 or limits.between > 0 or not replaceable
         extras = {"headers": Headers(request.headers), "principal": current_principal()}
         tell = partial(failure, label=label, tracebacks=config["FLASKCOMPAT_TRACEBACKS"])
-        run = invoke(model, method, payload, body, extras, ticket, elsewhere=elsewhere, tell=tell)
+        with file_access(state.stores.files, owner):
+            run = invoke(model, method, payload, body, extras, ticket, elsewhere=elsewhere, tell=tell)
     except BaseException as error:
         ticket.reader_done()
         raise failure(error, label) from None
     try:
         if isinstance(run, Ready):
-            return _whole(machine, run)
+            return _whole(machine, run, keep)
         watch = Watch(run, limits, client_probe(environ), _stop_check(state, environ, config), _writes(state))
         watch.begin()
         if stream:
-            return _streamed(machine, run, watch)
+            return _streamed(machine, run, watch, keep)
         try:
-            return _whole(machine, run)
+            return _whole(machine, run, keep)
         finally:
             watch.end()
     except BaseException:
@@ -125,7 +131,7 @@ def _writes(state: State) -> Writes | None:
     return Writes(limit, cut)
 
 
-def _whole(machine: Machine, run: Run | Ready) -> Response:
+def _whole(machine: Machine, run: Run | Ready, keep: Keep | None) -> Response:
     try:
         while not run.ended:
             for item in run.take():
@@ -136,15 +142,18 @@ def _whole(machine: Machine, run: Run | Ready) -> Response:
         if run.error is not None:
             raise run.error
         machine.end()
-        return json_reply(machine.result())
+        answer = machine.result()
+        if keep is not None:
+            keep.save(answer)
+        return json_reply(answer)
     except BaseException as error:
         raise failure(error, run.label) from None
     finally:
         run.close()
 
 
-def _streamed(machine: Machine, run: Run, watch: Watch) -> Response:
-    stream = EventStream(machine, run, watch.end)
+def _streamed(machine: Machine, run: Run, watch: Watch, keep: Keep | None) -> Response:
+    stream = EventStream(machine, run, watch.end, keep)
     watch.follow(stream)
     # A server that waits for the first step elsewhere still needs the response to be of our class then.
     if not (detaches(current_request().environ) and issubclass(StreamResponse, current_app.response_class)):

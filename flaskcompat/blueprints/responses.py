@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, Response, current_app
 
-from flaskcompat.blueprints.access import find_model
+from flaskcompat.blueprints.access import current_owner, find_model
 from flaskcompat.blueprints.replies import reply
 from flaskcompat.blueprints.requests import read_json
-from flaskcompat.errors import InvalidValue, PreviousResponseNotFound
+from flaskcompat.errors import InvalidValue, NothingStored, PreviousResponseNotFound
 from flaskcompat.protocol.responses import ResponseMachine
 from flaskcompat.protocol.tool_calls import tool_names
 from flaskcompat.runtime.registry import Model
 from flaskcompat.runtime.state import State
 from flaskcompat.schemas import ResponseRequest, load
+from flaskcompat.stores.responses import Context
+from flaskcompat.stores.saving import Keep
 
 _schema = ResponseRequest()
 
@@ -26,14 +29,22 @@ def make_blueprint(state: State) -> Blueprint:
     def create_response() -> Response:
         body = load(_schema, read_json())
         model = find_model(state, body["model"])
-        _refuse_state(body)
+        if body.get("background"):
+            raise InvalidValue("Responses in the background are not available on this server.", param="background")
+        given = input_items(body["input"])
+        context = _context(state, body)
+        keep = None
+        if body.get("store", True):
+            store = state.stores.responses
+            save = partial(store.save_response, current_owner(), given=given, context=context)
+            keep = Keep(save, waits=store.waits, failures=True)
         machine = ResponseMachine(
             model=model.name,
             tools=tool_names(body.get("tools")),
             request=body,
             show_tool_calls=_shows_tool_calls(model),
         )
-        return reply(state, machine, model, "response", input_items(body["input"]), body)
+        return reply(state, machine, model, "response", [*context.items, *given], body, keep)
 
     return blueprint
 
@@ -45,14 +56,23 @@ def input_items(given: str | list[dict[str, Any]] | None) -> list[dict[str, Any]
     return given or []
 
 
-def _refuse_state(body: dict[str, Any]) -> None:
-    """Refuse what needs stored responses; answered without them, it would be answered without its context."""
-    if "previous_response_id" in body:
-        raise PreviousResponseNotFound
-    if body.get("background"):
-        raise InvalidValue("Responses in the background are not available on this server.", param="background")
-    if body.get("conversation") is not None:
-        raise InvalidValue("Conversations are not available on this server.", param="conversation")
+def _context(state: State, body: dict[str, Any]) -> Context:
+    """What the response of *body* goes on from; never answered without it."""
+    previous, conversation = body.get("previous_response_id"), body.get("conversation")
+    if previous is not None and conversation is not None:
+        raise InvalidValue("Give one of 'previous_response_id' and 'conversation'.", param="conversation")
+    if previous is not None:
+        try:
+            return state.stores.responses.continued(current_owner(), previous)
+        except NothingStored:
+            raise PreviousResponseNotFound from None
+    if conversation is not None:
+        id = conversation if isinstance(conversation, str) else conversation["id"]
+        try:
+            return state.stores.responses.in_conversation(current_owner(), id)
+        except NothingStored:
+            raise NothingStored("conversation", param="conversation") from None
+    return Context()
 
 
 def _shows_tool_calls(model: Model) -> bool:

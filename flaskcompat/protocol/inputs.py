@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from haystack.dataclasses import ChatMessage, FileContent, ImageContent, TextContent, ToolCall
@@ -17,6 +19,23 @@ _MOST_NAMED = 10
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 _ASSISTANT_PARTS = _TEXT_PARTS | {"refusal"}
 _DATA_URL = re.compile(r"data:(?P<mime>[\w.+-]+/[\w.+-]+)?(;[\w=.-]+)*;base64,(?P<data>[A-Za-z0-9+/=\s]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A stored file, as a message takes it."""
+
+    data: bytes
+    mime_type: str | None
+    filename: str | None
+
+
+#: Finds a file by its id; None where that is left to the wrapper.
+FindFile = Callable[[str], FoundFile | None]
+
+
+def _find_none(id: str) -> None:
+    return None
 
 
 def get_last_user_message(messages: Iterable[Mapping[str, Any]]) -> str | None:
@@ -57,14 +76,16 @@ def is_user_message(message: Mapping[str, Any]) -> bool:
     return message.get("role") == "user"
 
 
-def chat_messages_from_openai_messages(messages: Iterable[Mapping[str, Any]]) -> list[ChatMessage]:
+def chat_messages_from_openai_messages(
+    messages: Iterable[Mapping[str, Any]], find_file: FindFile = _find_none
+) -> list[ChatMessage]:
     """Chat Completions messages as Haystack messages.
 
-    Text, tool calls and results, ``image_url`` data URLs and ``file`` parts with data are converted. What has no
-    Haystack form without fetching something (an http URL, a file id, audio) is named in the log and kept in the
-    message's ``meta["openai_parts"]``.
+    Text, tool calls and results, ``image_url`` data URLs and ``file`` parts with data, or with an id that *find_file*
+    knows, are converted. What has no Haystack form without fetching something (an http URL, another file id, audio) is
+    named in the log and kept in the message's ``meta["openai_parts"]``.
     """
-    converter = _Converter()
+    converter = _Converter(find_file)
     for message in messages:
         if message.get("role") in ("tool", "function"):
             converter.add_result(message.get("tool_call_id"), message.get("content"), message.get("name"))
@@ -73,7 +94,9 @@ def chat_messages_from_openai_messages(messages: Iterable[Mapping[str, Any]]) ->
     return converter.messages
 
 
-def chat_messages_from_openai_response(input_items: Iterable[Mapping[str, Any]]) -> list[ChatMessage]:
+def chat_messages_from_openai_response(
+    input_items: Iterable[Mapping[str, Any]], find_file: FindFile = _find_none
+) -> list[ChatMessage]:
     """Responses input items as Haystack messages.
 
     Messages, ``function_call`` (consecutive ones become one assistant message) and ``function_call_output``
@@ -81,7 +104,7 @@ def chat_messages_from_openai_response(input_items: Iterable[Mapping[str, Any]])
     :func:`chat_messages_from_openai_messages`. Reasoning and items of other types have no place in a Haystack
     conversation and are left out; the log names the latter.
     """
-    converter, others = _Converter(), Counter[str]()
+    converter, others = _Converter(find_file), Counter[str]()
     for item in input_items:
         match item.get("type") or "message":
             case "message":
@@ -117,7 +140,8 @@ def _chat_calls(message: Mapping[str, Any]) -> Iterator[_Call]:
 class _Converter:
     """Collects Haystack messages; remembers calls, so that results find their origin."""
 
-    def __init__(self) -> None:
+    def __init__(self, find_file: FindFile) -> None:
+        self._find_file = find_file
         self._messages: list[ChatMessage] = []
         self._calls: dict[str, ToolCall] = {}
         self._open_calls: list[ToolCall] = []  # those of an assistant message that comes next
@@ -144,7 +168,7 @@ class _Converter:
                 if text or made or meta:
                     self.messages.append(ChatMessage.from_assistant(text, meta=meta, name=name, tool_calls=made))
             case _:
-                self.messages.append(_user_message(content, name))
+                self.messages.append(_user_message(content, name, self._find_file))
 
     def add_call(self, id: Any, name: Any, arguments: Any) -> None:
         """A call that is an item of its own; joins the calls right before it."""
@@ -162,12 +186,12 @@ class _Converter:
         if origin is None:
             extra = {"call_id": str(id)} if id else None
             origin = ToolCall(str(name or "function"), {}, id=str(id) if id else None, extra=extra)
-        result, meta = _tool_output(output)
+        result, meta = _tool_output(output, self._find_file)
         self.messages.append(ChatMessage.from_tool(tool_result=result, origin=origin, meta=meta))
 
 
-def _user_message(content: Any, name: str | None) -> ChatMessage:
-    converted = [(part, _content_part(part)) for part in _parts(content)]
+def _user_message(content: Any, name: str | None, find_file: FindFile) -> ChatMessage:
+    converted = [(part, _content_part(part, find_file)) for part in _parts(content)]
     parts: list[TextContent | str | ImageContent | FileContent] = [made for _, made in converted if made is not None]
     meta = _left_over(part for part, made in converted if made is None)
     if all(isinstance(part, str) for part in parts):
@@ -175,13 +199,15 @@ def _user_message(content: Any, name: str | None) -> ChatMessage:
     return ChatMessage.from_user(meta=meta, name=name, content_parts=parts)
 
 
-def _tool_output(output: Any) -> tuple[str | list[TextContent | ImageContent], dict[str, Any] | None]:
+def _tool_output(
+    output: Any, find_file: FindFile
+) -> tuple[str | list[TextContent | ImageContent], dict[str, Any] | None]:
     """A tool's output as text, or as text and images where it has any; and the meta for what is left over."""
     if output is None or isinstance(output, str):
         return output or "", None
     if not isinstance(output, list):
         return json.dumps(output, ensure_ascii=False, default=str), None
-    converted = [(part, _content_part(part)) for part in _parts(output)]
+    converted = [(part, _content_part(part, find_file)) for part in _parts(output)]
     kept = [TextContent(made) if isinstance(made, str) else made for _, made in converted]
     result = [made for made in kept if isinstance(made, TextContent | ImageContent)]
     left = (part for part, made in converted if made is None or isinstance(made, FileContent))
@@ -205,8 +231,10 @@ def _log_kinds(message: str, kinds: Counter[str]) -> None:
         log.warning(message, named)
 
 
-def _content_part(part: Mapping[str, Any]) -> str | ImageContent | FileContent | None:
+def _content_part(part: Mapping[str, Any], find_file: FindFile) -> str | ImageContent | FileContent | None:
     """A content part in Haystack's form, None where it has none without fetching something."""
+    nested = part.get("file")
+    file: Mapping[str, Any] = nested if isinstance(nested, Mapping) else part
     match part.get("type"):
         case "text" | "input_text" | "output_text":
             return str(part.get("text") or "")
@@ -216,13 +244,22 @@ def _content_part(part: Mapping[str, Any]) -> str | ImageContent | FileContent |
             if match := _data_url(holder.get("url")):
                 detail = holder["detail"] if holder.get("detail") in ("auto", "high", "low") else None
                 return ImageContent(match["data"], mime_type=match["mime"], detail=detail, validation=False)
+            if found := _stored(part, find_file):
+                data = b64encode(found.data).decode()
+                return ImageContent(data, mime_type=found.mime_type, detail=part.get("detail"), validation=False)
         case "file" | "input_file":
-            nested = part.get("file")
-            file: Mapping[str, Any] = nested if isinstance(nested, Mapping) else part
             if match := _data_url(file.get("file_data")):
                 name = file.get("filename")
                 return FileContent(match["data"], mime_type=match["mime"], filename=name, validation=False)
+            if found := _stored(file, find_file):
+                data = b64encode(found.data).decode()
+                return FileContent(data, mime_type=found.mime_type, filename=found.filename, validation=False)
     return None
+
+
+def _stored(part: Mapping[str, Any], find_file: FindFile) -> FoundFile | None:
+    id = part.get("file_id")
+    return find_file(id) if isinstance(id, str) else None
 
 
 def _data_url(value: Any) -> re.Match[str] | None:

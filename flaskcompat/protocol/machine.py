@@ -126,6 +126,10 @@ class Machine(ABC):
         self._close_failed(error)
         return self._drain()
 
+    def fail_instead(self, ending: list[StreamEvent], error: APIError) -> list[StreamEvent]:
+        """The same in place of *ending*, which :meth:`end` gave and nobody has seen."""
+        return self.fail(error)
+
     @property
     def usage(self) -> Usage:
         """The tokens counted by now."""

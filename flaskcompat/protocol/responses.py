@@ -107,6 +107,12 @@ class ResponseMachine(Machine):
         self._sequence += 1
         return f"{head}{sse.quote(text)}{middle}{sequence}{tail}"
 
+    def fail_instead(self, ending: list[StreamEvent], error: APIError) -> list[StreamEvent]:
+        *items, terminal = ending
+        self._sequence = terminal["sequence_number"]
+        self._completed_at = None
+        return [*items, *self.fail(error)]
+
     @property
     def _held(self) -> int:
         return self._held_by_output + (self._item.text.tell() if self._item is not None else 0)
@@ -312,5 +318,7 @@ def _echo(request: Mapping[str, Any]) -> dict[str, Any]:
     echo = {key: request[key] if request.get(key) is not None else default for key, default in _ECHOED.items()}
     if not echo["text"].get("format"):
         echo["text"] = {**echo["text"], **_ECHOED["text"]}
+    if (conversation := request.get("conversation")) is not None:
+        echo["conversation"] = conversation if isinstance(conversation, dict) else {"id": conversation}
     echo["tools"] = [_FUNCTION | tool if tool.get("type") == "function" else tool for tool in echo["tools"]]
     return echo

@@ -38,6 +38,20 @@ def name_of(principal: Any) -> str | None:
     return type(principal).__name__  # not its repr: who knows what is in there
 
 
+def owner_of(principal: Any) -> str | None:
+    """Whose is what *principal* stores: a text that is no other's; None where nobody can tell.
+
+    A host's own principals are told apart by ``id``, else by ``name``; never taken for one of the keys.
+    """
+    if principal is None:
+        return ""
+    if isinstance(principal, Principal):
+        return f"key:{principal.name}"
+    candidates = (principal, getattr(principal, "id", None), getattr(principal, "name", None))
+    found = next((value for value in candidates if isinstance(value, str | int) and not isinstance(value, bool)), None)
+    return None if found is None else f"user:{found}"
+
+
 def may_use(principal: Any, model: str) -> bool:
     """Whether *principal* may use *model*: all of them, unless it has ``models``."""
     allowed = getattr(principal, "models", None)

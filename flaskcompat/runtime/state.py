@@ -9,11 +9,15 @@ from typing import Any
 from flaskcompat.runtime.admission import Admission
 from flaskcompat.runtime.keys import Keys
 from flaskcompat.runtime.registry import Registry
+from flaskcompat.stores.opening import Stores
+
+#: Where an application keeps its state: ``app.extensions[EXTENSION]``.
+EXTENSION = "flaskcompat"
 
 
-@dataclass(frozen=True)
+@dataclass
 class State:
-    """Its models, its keys, and the answers being made; in ``app.extensions["flaskcompat"]``.
+    """Its models, its keys, what it stores, and the answers being made; in ``app.extensions["flaskcompat"]``.
 
     :param authenticate: a host's own login: gives for a Flask request whom it comes from, None for nobody.
     """
@@ -22,6 +26,7 @@ class State:
     keys: Keys = field(default_factory=lambda: Keys(()))
     authenticate: Callable[[Any], Any] | None = None
     admission: Admission = field(default_factory=Admission)
+    stores: Stores = field(default_factory=Stores.in_memory)
 
     @property
     def guarded(self) -> bool:

@@ -55,7 +55,7 @@ def test_head_and_options(app: Flask) -> None:
         options = client.options(path)
         assert options.status_code == 200 and "x-request-id" in options.headers
         assert options.headers["Allow"] == "GET, HEAD, OPTIONS"
-    assert client.options("/v1/chat/completions").headers["Allow"] == "OPTIONS, POST"
+    assert client.options("/v1/responses").headers["Allow"] == "OPTIONS, POST"
     assert client.options("/v1/nothing").status_code == 404
 
 
