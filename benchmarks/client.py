@@ -19,9 +19,9 @@ def chat(model: str, text: str, *, stream: bool = False, history: list[dict[str,
     return _post("/v1/chat/completions", {"model": model, "messages": messages, "stream": stream})
 
 
-def response(model: str, text: str, *, stream: bool = False) -> bytes:
-    """A request for a response, which is not stored."""
-    return _post("/v1/responses", {"model": model, "input": text, "stream": stream, "store": False})
+def response(model: str, text: str, *, stream: bool = False, store: bool = False) -> bytes:
+    """A request for a response."""
+    return _post("/v1/responses", {"model": model, "input": text, "stream": stream, "store": store})
 
 
 def _post(path: str, body: dict[str, Any]) -> bytes:

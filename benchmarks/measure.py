@@ -44,6 +44,13 @@ def history(server: Server) -> Figures:
     yield "1 MB of history, requests/s", len(latencies) / _SECONDS
 
 
+def store(server: Server) -> Figures:
+    """Whole answers per second that are forgotten, and that are kept."""
+    for kept in (False, True):
+        latencies, _ = _exchange(server, client.response("echo", "hello there", store=kept), 16)
+        yield f"responses, store: {str(kept).lower()}, 16 connections, requests/s", len(latencies) / _SECONDS
+
+
 def _exchange(server: Server, request: bytes, connections: int) -> tuple[list[float], float]:
     client.drive([client.Exchanges(server.port, request) for _ in range(connections)], _SECONDS / 5)  # warm
     exchanges = [client.Exchanges(server.port, request) for _ in range(connections)]
@@ -154,5 +161,5 @@ def _wall(streams: list[client.Stream]) -> float:
 
 #: By name, in the order in which they are measured.
 ROWS: dict[str, Callable[[Server], Figures]] = {
-    row.__name__: row for row in (start, requests, history, burst, upload, slow, idle)
+    row.__name__: row for row in (start, requests, store, history, burst, upload, slow, idle)
 }

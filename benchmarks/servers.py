@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import venv
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ _GUNICORN = "-m gunicorn -k flaskcompat.server.gunicorn.Worker -b 127.0.0.1:{por
 #: What follows the interpreter, by the name of a server.
 COMMANDS = {
     "flaskcompat": "-m flaskcompat serve --port {port}",
+    # What is to be kept is kept in an embedded database and a folder.
+    "kept": "-m flaskcompat serve --port {port} --data {folder}",
     # The same application where each stream holds a thread.
     "threads": "-m waitress --host 127.0.0.1 --port {port} --threads 1100 --connection-limit 2000 --backlog 2048"
     " --channel-request-lookahead 1 --asyncore-use-poll --call flaskcompat:create_app",
@@ -131,9 +134,14 @@ def running(name: str, log: str = os.devnull) -> Iterator[Server]:
     """The server of that *name*, until the block ends; what it writes goes to the file *log*."""
     port, parts, begun = _free_port(), command(name), time.perf_counter()
     environ = os.environ | _ENVIRON | {"BENCHMARK_API": "hayhooks" if name.startswith("hayhooks") else "flaskcompat"}
+    folder = tempfile.TemporaryDirectory()
     with open(log, "ab") as out:
         process = subprocess.Popen(
-            [part.format(port=port) for part in parts], env=environ, stdout=out, stderr=out, start_new_session=True
+            [part.format(port=port, folder=folder.name) for part in parts],
+            env=environ,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
         )
     try:
         while not _answers(port):
@@ -148,3 +156,4 @@ def running(name: str, log: str = os.devnull) -> Iterator[Server]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        folder.cleanup()

@@ -82,6 +82,7 @@ SETTINGS = (
         _count,
         "answers made at the same time, 0: any number; unset: 1000 under `serve`, elsewhere the server's threads but 8",
     ),
+    Setting("FLASKCOMPAT_MAX_BACKGROUND", 16, _count, "responses made in the background at the same time"),
     Setting(
         "FLASKCOMPAT_REQUEST_TIMEOUT",
         0.0,

@@ -17,7 +17,14 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 # The bridge's own threads live as long as the process.
-_KEPT = ("flaskcompat-loop", "flaskcompat-executor", "flaskcompat-watcher", "flaskcompat-save")
+_KEPT = (
+    "flaskcompat-loop",
+    "flaskcompat-executor",
+    "flaskcompat-watcher",
+    "flaskcompat-save",
+    "flaskcompat-background",
+    "flaskcompat-followers",
+)
 
 
 def _running() -> set[threading.Thread]:

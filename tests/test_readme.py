@@ -125,8 +125,9 @@ def test_state_is_kept_as_pasted(app: Flask, tmp_path: Path, capsys: Any, monkey
     keep_below(app, tmp_path / "state")
     with serving(app) as url, OpenAI(base_url=f"{url}/v1", api_key="x") as client:
         exec(compile(blocks("python")[2], "README.md", "exec"), {"client": client})
+        exec(compile(blocks("python")[3], "README.md", "exec"), {"client": client})
     app.extensions["flaskcompat"].stores.close()
-    assert capsys.readouterr().out == "all is well AND AGAIN \n"
+    assert capsys.readouterr().out == "all is well AND AGAIN \nA LONG STORY "
     assert "flaskcompat serve --data state" in README
 
 
@@ -135,7 +136,7 @@ def test_embedding_runs_as_pasted(app: Flask, tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     host = Flask("host")
     wrapper = type(app.extensions["flaskcompat"].registry["shout"].wrapper)
-    exec(compile(blocks("python")[3], "README.md", "exec"), {"app": host, "ShoutWrapper": wrapper})
+    exec(compile(blocks("python")[4], "README.md", "exec"), {"app": host, "ShoutWrapper": wrapper})
     listed = host.test_client().get("/ai/v1/models").json
     assert [model["id"] for model in listed["data"]] == ["shout"]
 

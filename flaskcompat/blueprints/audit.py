@@ -13,7 +13,7 @@ from flask import Response, current_app, has_request_context, request
 from flaskcompat.blueprints.servers import Environ
 from flaskcompat.errors import LOG_LIMIT, APIError, shorten
 from flaskcompat.log import request_id
-from flaskcompat.protocol.machine import Machine
+from flaskcompat.protocol.machine import StreamMachine
 from flaskcompat.runtime.keys import name_of
 
 _CALL = "flaskcompat.call"
@@ -29,7 +29,7 @@ class Call:
     model: str | None = None
     surface: str | None = None
     stream: bool = False
-    machine: Machine | None = None
+    machine: StreamMachine | None = None
     error: str | None = None
     is_finishing: bool = False
     status: int | None = None  # where it is another than the response had at first

@@ -13,7 +13,7 @@ from flaskcompat.blueprints.failures import failure
 from flaskcompat.errors import APIError, PipelineError
 from flaskcompat.log import log, logged_as, request_id
 from flaskcompat.protocol import sse
-from flaskcompat.protocol.machine import Machine, StreamEvent
+from flaskcompat.protocol.machine import StreamEvent, StreamMachine
 from flaskcompat.runtime.invoke import Run
 from flaskcompat.stores.saving import Keep
 
@@ -33,7 +33,9 @@ class EventStream:
     :param keep: how the answer is kept, before its last event is given.
     """
 
-    def __init__(self, machine: Machine, run: Run, on_close: Callable[[], None], keep: Keep | None = None) -> None:
+    def __init__(
+        self, machine: StreamMachine, run: Run, on_close: Callable[[], None], keep: Keep | None = None
+    ) -> None:
         self._machine = machine
         self._run = run
         self._on_close: Callable[[], None] | None = on_close

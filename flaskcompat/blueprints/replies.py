@@ -25,8 +25,10 @@ from flaskcompat.blueprints.servers import (
 )
 from flaskcompat.errors import APIError
 from flaskcompat.log import log
-from flaskcompat.protocol.machine import Machine
+from flaskcompat.protocol.machine import Machine, StreamMachine
+from flaskcompat.protocol.replay import Replay
 from flaskcompat.runtime.admission import Left, Ticket
+from flaskcompat.runtime.following import LogRun
 from flaskcompat.runtime.input_files import file_access
 from flaskcompat.runtime.invoke import Ready, Run, invoke, method_of
 from flaskcompat.runtime.registry import Model
@@ -93,8 +95,35 @@ def reply(
         raise
 
 
-def admit(state: State, model: Model) -> Ticket:
+def replay(state: State, owner: str, id: str, number: int) -> Response:
+    """Answer the current request with the log of a response, as it is being made.
+
+    :param number: the sequence number of the first event that is wanted.
+    :raises APIError: if there is no place for it.
+    """
+    config, environ = current_app.config, current_request().environ
+    machine = Replay(number)
+    audit.note(audit.current(environ), surface="response", stream=True, machine=machine)
+    try:
+        ticket = admit(state, None)
+    except Left:
+        return client_gone()
+    run = LogRun(owner, id, number, ticket, partial(failure, label=f"the log of {id}"))
+    try:
+        limits = Limits(keep_alive=config["FLASKCOMPAT_KEEP_ALIVE"])
+        watch = Watch(run, limits, client_probe(environ), _stop_check(state, environ, config), _writes(state))
+        watch.begin()
+        state.followers.add(run)
+        return _streamed(machine, run, watch, None)
+    except BaseException:
+        run.close()
+        raise
+
+
+def admit(state: State, model: Model | None) -> Ticket:
     """A place for an answer to the current request; the caller gives it back.
+
+    :param model: None where nothing is run.
 
     :raises APIError: if there is none.
     :raises Left: if the client has left meanwhile.
@@ -102,10 +131,11 @@ def admit(state: State, model: Model) -> Ticket:
     config, environ = current_app.config, current_request().environ
     _stop_check(state, environ, config)()
     limits = places(environ, config["FLASKCOMPAT_MAX_GENERATIONS"])
+    name, limit = (model.name, model.wrapper.max_generations) if model is not None else ("", None)
     try:
-        return state.admission.enter(model.name, limits, model.wrapper.max_generations, client_probe(environ))
+        return state.admission.enter(name, limits, limit, client_probe(environ))
     except APIError as error:
-        log.info("no place for {}: {}", model.name, error.code)
+        log.info("no place for {}: {}", name or "a log", error.code)
         raise
 
 
@@ -152,7 +182,7 @@ def _whole(machine: Machine, run: Run | Ready, keep: Keep | None) -> Response:
         run.close()
 
 
-def _streamed(machine: Machine, run: Run, watch: Watch, keep: Keep | None) -> Response:
+def _streamed(machine: StreamMachine, run: Run, watch: Watch, keep: Keep | None) -> Response:
     stream = EventStream(machine, run, watch.end, keep)
     watch.follow(stream)
     # A server that waits for the first step elsewhere still needs the response to be of our class then.

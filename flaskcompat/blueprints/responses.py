@@ -8,6 +8,7 @@ from typing import Any
 from flask import Blueprint, Response, current_app
 
 from flaskcompat.blueprints.access import current_owner, find_model
+from flaskcompat.blueprints.background import make_in_background
 from flaskcompat.blueprints.replies import reply
 from flaskcompat.blueprints.requests import read_json
 from flaskcompat.errors import InvalidValue, NothingStored, PreviousResponseNotFound
@@ -29,22 +30,25 @@ def make_blueprint(state: State) -> Blueprint:
     def create_response() -> Response:
         body = load(_schema, read_json())
         model = find_model(state, body["model"])
-        if body.get("background"):
-            raise InvalidValue("Responses in the background are not available on this server.", param="background")
         given = input_items(body["input"])
         context = _context(state, body)
-        keep = None
-        if body.get("store", True):
-            store = state.stores.responses
-            save = partial(store.save_response, current_owner(), given=given, context=context)
-            keep = Keep(save, waits=store.waits, failures=True)
         machine = ResponseMachine(
             model=model.name,
             tools=tool_names(body.get("tools")),
             request=body,
             show_tool_calls=_shows_tool_calls(model),
         )
-        return reply(state, machine, model, "response", [*context.items, *given], body, keep)
+        payload, is_stored = [*context.items, *given], body.get("store", True)
+        if body.get("background"):
+            if not is_stored:
+                raise InvalidValue("A response in the background must be stored.", param="background")
+            return make_in_background(state, machine, model, payload, body, given, context)
+        keep = None
+        if is_stored:
+            store = state.stores.responses
+            save = partial(store.save_response, current_owner(), given=given, context=context)
+            keep = Keep(save, waits=store.waits, failures=True)
+        return reply(state, machine, model, "response", payload, body, keep)
 
     return blueprint
 

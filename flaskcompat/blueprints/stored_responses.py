@@ -7,9 +7,14 @@ from flask import Blueprint, Response, request
 from flaskcompat.blueprints.access import current_owner
 from flaskcompat.blueprints.failures import json_reply
 from flaskcompat.blueprints.lists import asked, part_reply
-from flaskcompat.errors import InvalidRequest, InvalidValue
+from flaskcompat.blueprints.replies import replay
+from flaskcompat.errors import InvalidRequest, InvalidType, InvalidValue
+from flaskcompat.protocol.responses import RUNNING
 from flaskcompat.runtime.state import State
 from flaskcompat.stores.records import Query
+
+# Of a number that is still taken for one.
+_DIGITS = 10
 
 
 def make_blueprint(state: State) -> Blueprint:
@@ -17,9 +22,13 @@ def make_blueprint(state: State) -> Blueprint:
 
     @blueprint.get("/v1/responses/<id>", provide_automatic_options=False)
     def retrieve_response(id: str) -> Response:
-        response = state.stores.responses.response(current_owner(), id)
-        if request.args.get("stream") == "true":
-            raise InvalidValue("Invalid 'stream': this response was not made in the background.", param="stream")
+        owner, store = current_owner(), state.stores.responses
+        response = store.response(owner, id)
+        if response["status"] in RUNNING:
+            store.end_lost()  # it may be of a process that has ended
+            response = store.response(owner, id)
+        if _flag("stream"):
+            return _follow(state, owner, id)
         return json_reply(response)
 
     @blueprint.delete("/v1/responses/<id>", provide_automatic_options=False)
@@ -34,7 +43,29 @@ def make_blueprint(state: State) -> Blueprint:
 
     @blueprint.post("/v1/responses/<id>/cancel", provide_automatic_options=False)
     def cancel_response(id: str) -> Response:
-        state.stores.responses.response(current_owner(), id)
-        raise InvalidRequest("Only responses in the background can be cancelled.", code="not_in_background")
+        # Again, or too late, it is given as it has ended.
+        response = state.stores.responses.cancel(current_owner(), id)
+        if response is None:
+            raise InvalidRequest("Only a response that is made in the background can be cancelled.")
+        state.background.stop(id)
+        state.followers.tell(id)
+        return json_reply(response)
 
     return blueprint
+
+
+def _follow(state: State, owner: str, id: str) -> Response:
+    after = request.args.get("starting_after") or "-1"
+    if after != "-1" and not (after.isascii() and after.isdigit() and len(after) < _DIGITS):
+        raise InvalidType("Invalid 'starting_after': it must be a number.", param="starting_after")
+    if state.stores.responses.log(owner, id, 0, 1) is None:
+        raise InvalidValue("Invalid 'stream': this response was not made in the background.", param="stream")
+    return replay(state, owner, id, int(after) + 1)
+
+
+def _flag(name: str) -> bool:
+    """Whether a parameter of the current request says yes."""
+    text = request.args.get(name, "").lower()
+    if text not in ("", "true", "false", "1", "0"):
+        raise InvalidType(f"Invalid '{name}': it must be a boolean.", param=name)
+    return text in ("true", "1")

@@ -2,7 +2,7 @@
 
 ::
 
-    stream    := created in_progress (item | custom)* terminal [DONE]
+    stream    := created queued? in_progress (item | custom)* terminal [DONE]
     item      := output_item.added ... output_item.done
     terminal  := response.completed | response.incomplete | response.failed error
 
@@ -24,6 +24,8 @@ from flaskcompat.protocol.machine import Machine, StreamEvent, filled
 from flaskcompat.protocol.response_items import FunctionCall, Item, Message, Reasoning
 from flaskcompat.protocol.tool_calls import Call, CallPiece
 
+#: What a response is that has not ended.
+RUNNING = ("queued", "in_progress")
 #: Prefix of the type of an event that is not OpenAI's.
 SLUG = "flaskcompat"
 
@@ -90,6 +92,23 @@ class ResponseMachine(Machine):
         # The frame of a text delta in three parts, around the text and the sequence number, while a text is open.
         self._template: tuple[str, str, str] | None = None
 
+    def queue(self) -> list[StreamEvent]:
+        """The events of a response that waits for its turn; its stream goes on with :meth:`start`."""
+        self._status = "queued"
+        self.emit("response.created", response=self._response())
+        self.emit("response.queued", response=self._response())
+        return self._drain()
+
+    @property
+    def number(self) -> int:
+        """The sequence number of the next event."""
+        return self._sequence
+
+    @property
+    def items(self) -> int:
+        """How many items of the output are done."""
+        return len(self._output)
+
     def encode(self, event: StreamEvent) -> str:
         return sse.frame(event, event["type"])
 
@@ -123,7 +142,7 @@ class ResponseMachine(Machine):
     # -- the response object -------------------------------------------------------------------------------
 
     def _response(self) -> dict[str, Any]:
-        running = self._status == "in_progress"
+        running = self._status in RUNNING
         return {
             "id": self.id,
             "object": self.object,
@@ -165,7 +184,10 @@ class ResponseMachine(Machine):
         self._sequence += 1
 
     def _open_stream(self) -> None:
-        self.emit("response.created", response=self._response())
+        if self._status == "queued":
+            self._status = "in_progress"
+        else:
+            self.emit("response.created", response=self._response())
         self.emit("response.in_progress", response=self._response())
 
     def _take_text(self, text: str) -> None:
@@ -308,6 +330,28 @@ class ResponseMachine(Machine):
         told = error.error()
         # Twice, flat and nested: some clients notice the one form alone, some the other.
         self.emit("error", code=told["code"], message=told["message"], param=told["param"], error=told)
+
+
+def cancelled(response: Mapping[str, Any], number: int) -> tuple[dict[str, Any], list[str]]:
+    """A running *response* as it is once it was cancelled, and the frames that end its stream.
+
+    :param number: the sequence number of the first of them.
+    """
+    ended = {**response, "status": "cancelled"}
+    # OpenAI's clients know no event of a name of its own for it.
+    return ended, [_frame("response.incomplete", number, response=ended)]
+
+
+def lost(response: Mapping[str, Any], number: int) -> tuple[dict[str, Any], list[str]]:
+    """The same for one whose process has ended before it."""
+    error = APIError("The process that made this response has ended.").error()
+    ended = {**response, "status": "failed", "error": {"code": "server_error", "message": error["message"]}}
+    told = {"code": error["code"], "message": error["message"], "param": error["param"], "error": error}
+    return ended, [_frame("response.failed", number, response=ended), _frame("error", number + 1, **told)]
+
+
+def _frame(type: str, number: int, **fields: Any) -> str:
+    return sse.frame({"type": type, **fields, "sequence_number": number}, type)
 
 
 def _is_piece_of(call: Call, what: Any) -> bool:

@@ -26,10 +26,12 @@ class Places:
 
     :param running: answers made at once; None: any number.
     :param waiting: requests that may wait for a place, each in a thread of its own.
+    :param background: whether they are those of answers that no client waits for, which are counted apart.
     """
 
     running: int | None
     waiting: int
+    background: bool = False
 
 
 class Endable(Protocol):
@@ -47,11 +49,20 @@ class _Waiting:
     model_limit: int | None
 
 
+class _Taken:
+    """What is taken of the places of one kind."""
+
+    def __init__(self) -> None:
+        self.reading = 0
+        self.working_on = 0  # tickets whose work goes on without a reader
+
+
 class Ticket:
     """The place of one answer: taken by its reader, and by its work as long as that goes on without a reader."""
 
-    def __init__(self, admission: Admission, model: str) -> None:
+    def __init__(self, admission: Admission, model: str, taken: _Taken) -> None:
         self._admission = admission
+        self.taken = taken
         self.model = model
         self.reading = True
         self.working = 0
@@ -82,8 +93,7 @@ class Admission:
         self._changed = threading.Condition(self._lock)
         self._queue: list[_Waiting] = []  # in order
         self._tickets: set[Ticket] = set()
-        self._reading = 0
-        self._working_on = 0  # tickets whose work goes on without a reader
+        self._taken = {background: _Taken() for background in (False, True)}
         self._of_model: Counter[str] = Counter()
         self.stopping = False
 
@@ -107,21 +117,21 @@ class Admission:
             request = _Waiting(model, places, model_limit)
             if self._queue or not self._is_free(request):
                 self._wait(request, client_left, patience)
-            ticket = Ticket(self, model)
+            ticket = Ticket(self, model, self._taken[places.background])
             self._tickets.add(ticket)
-            self._reading += 1
+            ticket.taken.reading += 1
             self._of_model[model] += 1
             return ticket
 
     @property
     def waiting(self) -> int:
         """How many requests wait for a place."""
-        return len(self._queue)
+        return sum(not request.places.background for request in self._queue)
 
     @property
     def active(self) -> int:
         """How many answers are being made for somebody."""
-        return self._reading
+        return sum(taken.reading for taken in self._taken.values())
 
     def begin_stop(self, grace: float) -> None:
         """Begin to :meth:`stop`, without waiting for it; may be said again."""
@@ -151,14 +161,14 @@ class Admission:
             self._wait_until_idle(now + grace - _MARGIN / 4)
 
     def _wait_until_idle(self, deadline: float) -> None:
-        while self._reading and (left := deadline - monotonic()) > 0:
+        while self.active and (left := deadline - monotonic()) > 0:
             self._changed.wait(left)
 
     def _is_free(self, request: _Waiting) -> bool:
         if request.model_limit is not None and self._of_model[request.model] >= request.model_limit:
             return False
-        limit = request.places.running
-        return limit is None or self._reading + max(0, self._working_on - limit) < limit
+        limit, taken = request.places.running, self._taken[request.places.background]
+        return limit is None or taken.reading + max(0, taken.working_on - limit) < limit
 
     def _is_next(self, request: _Waiting) -> bool:
         """Whether a place is free, and nobody before *request* can use it."""
@@ -168,7 +178,8 @@ class Admission:
         self._queue.append(request)
         deadline = monotonic() + patience
         try:
-            if not self._is_next(request) and len(self._queue) > request.places.waiting:
+            same = sum(other.places.background == request.places.background for other in self._queue)
+            if not self._is_next(request) and same > request.places.waiting:
                 raise ConcurrencyLimit
             while not self._is_next(request):
                 left = deadline - monotonic()
@@ -189,15 +200,15 @@ class Admission:
                 return
             ticket.reading = False
             ticket.run = None
-            self._reading -= 1
-            self._working_on += ticket.working > 0
+            ticket.taken.reading -= 1
+            ticket.taken.working_on += ticket.working > 0
             self._leave(ticket)
 
     def _work(self, ticket: Ticket, change: int) -> None:
         with self._lock:
             before, ticket.working = ticket.working, ticket.working + change
             if not ticket.reading:
-                self._working_on += (ticket.working > 0) - (before > 0)
+                ticket.taken.working_on += (ticket.working > 0) - (before > 0)
                 self._leave(ticket)
 
     def _leave(self, ticket: Ticket) -> None:

@@ -70,6 +70,17 @@ class Buffer:
         if len(self._items) >= self._room or _is_large(item):
             await self._room_made(1 if _is_large(item) else self._room)
 
+    def put_ready(self, items: list[Any]) -> None:
+        """Hand *items* over without waiting for room; how many may wait is the caller's care (:attr:`waiting`)."""
+        self._items.extend(items)
+        if self._asleep:
+            self._rouse()
+
+    @property
+    def waiting(self) -> int:
+        """How many items wait for the reader."""
+        return len(self._items)
+
     def finish(self, error: BaseException | None = None) -> None:
         """Nothing more comes; *error* is why, if the run failed."""
         self._items.append(_End(error))

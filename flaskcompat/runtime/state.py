@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flaskcompat.runtime.admission import Admission
+from flaskcompat.runtime.background import Background
+from flaskcompat.runtime.following import Followers
 from flaskcompat.runtime.keys import Keys
 from flaskcompat.runtime.registry import Registry
 from flaskcompat.stores.opening import Stores
@@ -27,6 +29,10 @@ class State:
     authenticate: Callable[[Any], Any] | None = None
     admission: Admission = field(default_factory=Admission)
     stores: Stores = field(default_factory=Stores.in_memory)
+
+    def __post_init__(self) -> None:
+        self.followers = Followers(lambda: self.stores.responses)
+        self.background = Background(self.admission, self.followers.tell)
 
     @property
     def guarded(self) -> bool:

@@ -212,11 +212,6 @@ class Lanes:
         return self._answers.waiting + self._short.waiting
 
     @property
-    def open(self) -> int:
-        """How many answers are being made."""
-        return len(self._open)
-
-    @property
     def held(self) -> int:
         """How many requests wait for a place."""
         return len(self._held)

@@ -37,9 +37,9 @@ _IDLE_BEFORE_CLOSED = 5.0
 _LAST_CALL = 0.5
 # Seconds in which a connection that was accepted before the stop may bring its request.
 _LAST_REQUESTS = 0.25
-# From this number of answers on, threads leave each other the interpreter for this many seconds before they ask for
-# it: hundreds that ask in turn cost more than what they ask for. Few ask sooner: one that computes holds them up less.
-_MANY_ANSWERS = 200
+# From this number on, threads leave each other the interpreter for this many seconds before they ask for it: hundreds
+# that ask in turn cost more than what they ask for. Few ask sooner: one that computes holds them up less.
+_MANY_THREADS = 300
 _SWITCH_INTERVAL = 0.02
 # How many connections are accepted in one turn.
 _MOST_ACCEPTED = 64
@@ -224,7 +224,7 @@ class Runner:
         if self._on_round is not None:
             self._on_round()
         self.lanes.look_after(now)
-        many = self.lanes.open >= _MANY_ANSWERS
+        many = threading.active_count() >= _MANY_THREADS
         sys.setswitchinterval(max(_SWITCH_INTERVAL, self._switch_interval) if many else self._switch_interval)
         for_place = self.lanes.held > 0 or (self.gate.state is not None and self.gate.state.admission.waiting > 0)
         for_thread = self.lanes.waiting > 0

@@ -160,6 +160,11 @@ class MemoryRecords:
             events = log.events[first : first + limit]
             return LogPart(events, log.ended and first + len(events) >= len(log.events))
 
+    def progress(self, ids: Sequence[str]) -> dict[str, tuple[int, bool]]:
+        with self._lock:
+            logs = {id: log for id in ids if (log := self._logs.get(id)) is not None}
+            return {id: (len(log.events), log.ended) for id, log in logs.items()}
+
     def beat(self, worker: str, ids: Sequence[str], now: float) -> list[str]:
         with self._lock:
             logs = {id: self._logs.get(id) for id in ids}

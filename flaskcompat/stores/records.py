@@ -171,6 +171,9 @@ class Records(Protocol):
     def read_events(self, id: str, first: int, limit: int) -> LogPart | None:
         """Up to *limit* events from the number *first* on; None for a response without a log."""
 
+    def progress(self, ids: Sequence[str]) -> dict[str, tuple[int, bool]]:
+        """Of each of *ids* that has a log: how many events it has, and whether it has ended."""
+
     def beat(self, worker: str, ids: Sequence[str], now: float) -> list[str]:
         """Say that *worker* still makes *ids*; gives those of them that have ended.
 

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from flaskcompat.errors import NothingStored
@@ -14,11 +15,16 @@ from flaskcompat.log import log
 from flaskcompat.protocol import sse
 from flaskcompat.protocol.ids import IdFactory, new_id
 from flaskcompat.protocol.listed_items import ID_PREFIXES, listed_item
-from flaskcompat.stores.records import Kind, Page, Query, Record, Records, is_id
+from flaskcompat.protocol.responses import cancelled, lost
+from flaskcompat.stores.records import Kind, LogPart, Page, Query, Record, Records, is_id
 from flaskcompat.stores.retention import Retention
 
 #: Items that a conversation may hand to a wrapper.
 MOST_ITEMS = 10_000
+
+#: Seconds after which a response that nobody speaks of counts as lost.
+LOST_AFTER = 30.0
+_MOST_LOST = 100
 
 _WORDS = {"chat.completion": "chat completion"}
 _OWN_ID = re.compile(r"[a-z]+_[0-9a-f]{32}")
@@ -117,6 +123,95 @@ class ResponseStore:
             said = [*given, *(response.get("output") or ())]
             records += [self._item(owner, context.conversation, item, now) for item in said]
         self._save(records, extend=bool(context.group))
+
+    # -- responses in the background -------------------------------------------------------------------------
+
+    def begin(
+        self,
+        owner: str,
+        response: dict[str, Any],
+        given: Sequence[Mapping[str, Any]],
+        context: Context,
+        worker: str,
+        frames: Sequence[str],
+    ) -> None:
+        """Keep a response that is to be made in the background, and begin the log of its events with *frames*.
+
+        :param given: the items that it gets beside its *context*.
+        :param worker: the process that makes it.
+        """
+        now = self._clock()
+        record = Record(
+            id=response["id"],
+            kind="response",
+            owner=owner,
+            text=sse.dumps({"response": response, "input": given, "conversation": context.conversation}),
+            parent=context.previous,
+            group=context.group,
+            created_at=now,
+            expires_at=self._retention.expiry(now),
+        )
+        self._records.begin_run(record, worker, frames)
+        self._retention.tidy()
+
+    def add_events(
+        self, owner: str, id: str, number: int, frames: Sequence[str], response: dict[str, Any] | None = None
+    ) -> bool:
+        """Add *frames* to the log, the first of which has that *number*; False if the response has ended.
+
+        :param response: it, as far as it is known now.
+        """
+        record = None
+        if response is not None:
+            known = self._records.get("response", owner, id)
+            if known is None:
+                return False
+            record = known.with_body(known.body | {"response": response})
+        return self._records.add_events(id, number, frames, record)
+
+    def end(self, owner: str, id: str, response: dict[str, Any], frames: Sequence[str]) -> bool:
+        """End the log with *frames*; False if it has ended before.
+
+        :param response: it, as it is now.
+        """
+        ended = self._records.end_run(
+            id, lambda record, _: (record.with_body(record.body | {"response": response}), frames)
+        )
+        if ended is None:
+            return False
+        body = ended.body
+        if body["conversation"] is not None and response["status"] in ("completed", "incomplete"):
+            now = self._clock()
+            said = [*body["input"], *response["output"]]
+            self._save([self._item(owner, body["conversation"], item, now) for item in said], extend=True)
+        return True
+
+    def cancel(self, owner: str, id: str) -> dict[str, Any] | None:
+        """End a response that is being made in the background; gives it as it is then, None if it was made in front."""
+        found = self._known("response", owner, id)
+        if self._records.read_events(id, 0, 1) is None:
+            return None
+        ended = self._records.end_run(id, partial(_ended, cancelled))
+        response: dict[str, Any] = (ended or self._known("response", owner, id) or found).body["response"]
+        return response
+
+    def log(self, owner: str, id: str, number: int, limit: int) -> LogPart | None:
+        """Up to *limit* frames from that *number* on; None for a response that was made in front."""
+        self._known("response", owner, id)
+        return self._records.read_events(id, number, limit)
+
+    def progress(self, ids: Sequence[str]) -> dict[str, tuple[int, bool]]:
+        """Of each of *ids* that has a log: how many events it has, and whether it has ended."""
+        return self._records.progress(ids)
+
+    def still_made(self, worker: str, ids: Sequence[str]) -> list[str]:
+        """Say that *worker* is about *ids*; gives those that have ended."""
+        return self._records.beat(worker, ids, self._clock())
+
+    def end_lost(self) -> list[str]:
+        """End what nobody has spoken of for :data:`LOST_AFTER` seconds: its process has ended. Gives the ids."""
+        silent = self._records.silent_runs(self._clock() - LOST_AFTER, _MOST_LOST)
+        return [id for id in silent if self._records.end_run(id, partial(_ended, lost)) is not None]
 
     def response(self, owner: str, id: str) -> dict[str, Any]:
         found: dict[str, Any] = self._known("response", owner, id).body["response"]
@@ -282,6 +377,14 @@ class ResponseStore:
     def _delete(self, kind: Kind, owner: str, id: str, parent: str | None = None) -> None:
         if not is_id(id) or not is_id(parent or id) or not self._records.delete(kind, owner, id, parent):
             raise NothingStored(_WORDS.get(kind, kind))
+
+
+def _ended(
+    end: Callable[[Mapping[str, Any], int], tuple[dict[str, Any], list[str]]], record: Record, number: int
+) -> Any:
+    body = record.body
+    response, frames = end(body["response"], number)
+    return record.with_body(body | {"response": response}), frames
 
 
 def _stored_id(id: Any) -> str | None:

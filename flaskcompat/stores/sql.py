@@ -290,6 +290,13 @@ class SqlRecords:
             found = list(connection.execute(wanted.order_by(_events.c.number).limit(limit + 1)).scalars())
         return LogPart(found[:limit], bool(ended) and len(found) <= limit)
 
+    def progress(self, ids: Sequence[str]) -> dict[str, tuple[int, bool]]:
+        last = select(func.max(_events.c.number)).where(_events.c.run == _runs.c.id).scalar_subquery()
+        wanted = select(_runs.c.id, last, _runs.c.ended).where(_runs.c.id.in_(ids))
+        with self._transaction(reads=True) as connection:
+            found = connection.execute(wanted).all()
+        return {id: (0 if number is None else number + 1, bool(ended)) for id, number, ended in found}
+
     def beat(self, worker: str, ids: Sequence[str], now: float) -> list[str]:
         going = update(_runs).where(_runs.c.id.in_(ids), ~_runs.c.ended).values(beat=now, worker=worker)
         with self._transaction() as connection:

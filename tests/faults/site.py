@@ -21,6 +21,7 @@ from flaskcompat import (
     Pipeline,
     async_streaming_generator,
     create_app,
+    get_last_user_input_text,
     get_last_user_message,
 )
 from flaskcompat import streaming_generator as run_streaming
@@ -54,6 +55,16 @@ class Words(BasePipelineWrapper):
                 time.sleep(wish.get("delay", 0.01))
         finally:
             count("words", -1)
+
+
+class Story(BasePipelineWrapper):
+    """Numbers as words of a response: so many, each after a delay."""
+
+    def run_response(self, model: str, input_items: Any, body: Any) -> Iterator[str]:
+        wish = json.loads(get_last_user_input_text(input_items) or "{}")
+        for number in range(wish["words"]):
+            time.sleep(wish["delay"])
+            yield f"{number} "
 
 
 class AsyncWords(BasePipelineWrapper):
@@ -314,6 +325,7 @@ app = create_app({"FLASKCOMPAT_PIPELINES_DIR": tempfile.mkdtemp()})
 for _name, _wrapper in {
     "m": Curious,
     "words": Words,
+    "story": Story,
     "async_words": AsyncWords,
     "pipeline": Piped,
     "async_pipeline": AsyncPiped,

@@ -505,17 +505,15 @@ def test_long_conversation_goes_through_a_file_only_among_many_connections(
     assert len(made) == files
 
 
-def test_threads_ask_less_often_for_the_interpreter_among_many_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "_MANY_ANSWERS", 1)
-    before = sys.getswitchinterval()
-    wrapper = Waits()
-    with running(make_app(wrapper)) as served:
-        client = connect(served)
-        client.sendall(request(WAIT))
+def test_many_threads_ask_less_often_for_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, few = sys.getswitchinterval(), threading.active_count()
+    with running(make_app(returning("x"))):
+        monkeypatch.setattr(runner, "_MANY_THREADS", few)
         assert eventually(lambda: sys.getswitchinterval() == pytest.approx(0.02))
-        wrapper.go.set()
+        monkeypatch.setattr(runner, "_MANY_THREADS", few + 1000)
         assert eventually(lambda: sys.getswitchinterval() == before)
-        client.close()
+        monkeypatch.setattr(runner, "_MANY_THREADS", few)
+        assert eventually(lambda: sys.getswitchinterval() != before)
     assert sys.getswitchinterval() == before
 
 
