@@ -84,6 +84,12 @@ SETTINGS = (
     ),
     Setting("FLASKCOMPAT_MAX_BACKGROUND", 16, _count, "responses made in the background at the same time"),
     Setting(
+        "FLASKCOMPAT_CELERY_BROKER_URL",
+        None,
+        str,
+        "broker of the Celery workers that make them; unset: threads of the process that was asked",
+    ),
+    Setting(
         "FLASKCOMPAT_REQUEST_TIMEOUT",
         0.0,
         _seconds,

@@ -62,6 +62,7 @@ class FlaskCompat:
         keys = read_keys(app.config["FLASKCOMPAT_API_KEYS"], app.config["FLASKCOMPAT_API_KEYS_FILE"])
         state = State(stores=open_stores(app.config), keys=keys, authenticate=self._authenticate)
         app.extensions[EXTENSION] = state
+        state.send = _sender(app)
         folder = self._pipelines or app.config["FLASKCOMPAT_PIPELINES_DIR"]
         if folder is not None:
             load_folder(Path(folder), state.registry, strict=app.config["FLASKCOMPAT_STRICT"])
@@ -77,3 +78,20 @@ class FlaskCompat:
         app = self._app or current_app
         state: State = app.extensions[EXTENSION]
         return state.registry
+
+
+def _sender(app: Flask) -> Callable[[str, str], None] | None:
+    """What puts background responses into the queue that the settings name.
+
+    :raises ValueError: where they cannot be made elsewhere.
+    """
+    broker = app.config["FLASKCOMPAT_CELERY_BROKER_URL"]
+    if broker is None:
+        return None
+    if app.config["FLASKCOMPAT_DATABASE_URL"] is None:
+        raise ValueError("FLASKCOMPAT_CELERY_BROKER_URL needs FLASKCOMPAT_DATABASE_URL: workers find responses there")
+    try:
+        from flaskcompat.contrib.celery import sender
+    except ImportError:
+        raise ValueError("FLASKCOMPAT_CELERY_BROKER_URL needs Celery: pip install 'flaskcompat[celery]'") from None
+    return sender(broker)

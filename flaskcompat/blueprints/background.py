@@ -12,16 +12,31 @@ from flaskcompat.blueprints.access import current_owner, current_principal
 from flaskcompat.blueprints.failures import failure, json_reply
 from flaskcompat.blueprints.replies import replay
 from flaskcompat.blueprints.requests import current_request
-from flaskcompat.errors import ShuttingDown
+from flaskcompat.errors import APIError, ShuttingDown
+from flaskcompat.log import log, request_id
 from flaskcompat.protocol.responses import ResponseMachine
 from flaskcompat.runtime.background import Job
 from flaskcompat.runtime.input_files import file_access
 from flaskcompat.runtime.invoke import method_of
+from flaskcompat.runtime.keys import name_of
 from flaskcompat.runtime.registry import Model
 from flaskcompat.runtime.state import State
 from flaskcompat.runtime.watch import Limits
 from flaskcompat.runtime.wrapper import Headers
 from flaskcompat.stores.responses import Context
+
+#: Seconds that a response may wait in a queue before it counts as lost.
+QUEUE_PATIENCE = 3600.0
+_SECRET = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
+
+
+class QueueUnavailable(APIError):
+    status = 503
+    code = "queue_unavailable"
+    message = "The server cannot reach its queue at the moment."
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Retry-After": "1"})
 
 
 def make_in_background(
@@ -45,21 +60,50 @@ def make_in_background(
         raise ShuttingDown
     state.background.check_room()
     owner, store = current_owner(), state.stores.responses
-    job = Job(
-        owner=owner,
-        machine=machine,
-        model=model,
-        method=method,
-        payload=payload,
-        body=body,
-        # What a request holds is gone when it is over.
-        extras={"headers": Headers(list(current_request().headers)), "principal": current_principal()},
-        limits=Limits(total=config["FLASKCOMPAT_REQUEST_TIMEOUT"], between=config["FLASKCOMPAT_CHUNK_TIMEOUT"]),
-        tell=partial(failure, label=f"{model.name}.{method}", tracebacks=config["FLASKCOMPAT_TRACEBACKS"]),
-    )
     frames = [machine.encode(event) for event in machine.queue()]
     response = machine.result()
-    store.begin(owner, response, given, context, state.background.worker, frames)
-    with file_access(state.stores.files, owner):
-        state.background.submit(store, job, config["FLASKCOMPAT_MAX_BACKGROUND"] or 1)
+    if state.send is not None:
+        task = _task(body)
+        store.begin(owner, response, given, context, "queue", frames, task=task, patience=QUEUE_PATIENCE)
+        _send(state, owner, machine.id)
+    else:
+        job = Job(
+            owner=owner,
+            machine=machine,
+            model=model,
+            method=method,
+            payload=payload,
+            body=body,
+            # What a request holds is gone when it is over.
+            extras={"headers": Headers(list(current_request().headers)), "principal": current_principal()},
+            limits=Limits(total=config["FLASKCOMPAT_REQUEST_TIMEOUT"], between=config["FLASKCOMPAT_CHUNK_TIMEOUT"]),
+            tell=partial(failure, label=f"{model.name}.{method}", tracebacks=config["FLASKCOMPAT_TRACEBACKS"]),
+        )
+        store.begin(owner, response, given, context, state.background.worker, frames)
+        with file_access(state.stores.files, owner):
+            state.background.submit(store, job, config["FLASKCOMPAT_MAX_BACKGROUND"] or 1)
     return replay(state, owner, machine.id, 0) if stream else json_reply(response)
+
+
+def _task(body: dict[str, Any]) -> dict[str, Any]:
+    """What another process has to know of the current request; it is stored, so without what opens doors."""
+    principal = current_principal()
+    headers = [(name, value) for name, value in current_request().headers if name.lower() not in _SECRET]
+    models = getattr(principal, "models", None)
+    known = {"name": name_of(principal), "models": list(models) if models is not None else None}
+    return {
+        "body": body,
+        "headers": headers,
+        "principal": known if principal is not None else None,
+        "request_id": request_id.get(),
+    }
+
+
+def _send(state: State, owner: str, id: str) -> None:
+    assert state.send is not None
+    try:
+        state.send(owner, id)
+    except Exception as error:
+        log.opt(exception=error).error("a response could not be put into the queue")
+        state.stores.responses.fail(id)
+        raise QueueUnavailable from None

@@ -31,13 +31,8 @@ def make_blueprint(state: State) -> Blueprint:
         body = load(_schema, read_json())
         model = find_model(state, body["model"])
         given = input_items(body["input"])
-        context = _context(state, body)
-        machine = ResponseMachine(
-            model=model.name,
-            tools=tool_names(body.get("tools")),
-            request=body,
-            show_tool_calls=_shows_tool_calls(model),
-        )
+        context = context_of(state, current_owner(), body)
+        machine = response_machine(model, body)
         payload, is_stored = [*context.items, *given], body.get("store", True)
         if body.get("background"):
             if not is_stored:
@@ -60,20 +55,30 @@ def input_items(given: str | list[dict[str, Any]] | None) -> list[dict[str, Any]
     return given or []
 
 
-def _context(state: State, body: dict[str, Any]) -> Context:
+def response_machine(model: Model, body: dict[str, Any]) -> ResponseMachine:
+    """The machine of a response of *model* to the request *body*."""
+    return ResponseMachine(
+        model=model.name,
+        tools=tool_names(body.get("tools")),
+        request=body,
+        show_tool_calls=_shows_tool_calls(model),
+    )
+
+
+def context_of(state: State, owner: str, body: dict[str, Any]) -> Context:
     """What the response of *body* goes on from; never answered without it."""
     previous, conversation = body.get("previous_response_id"), body.get("conversation")
     if previous is not None and conversation is not None:
         raise InvalidValue("Give one of 'previous_response_id' and 'conversation'.", param="conversation")
     if previous is not None:
         try:
-            return state.stores.responses.continued(current_owner(), previous)
+            return state.stores.responses.continued(owner, previous)
         except NothingStored:
             raise PreviousResponseNotFound from None
     if conversation is not None:
         id = conversation if isinstance(conversation, str) else conversation["id"]
         try:
-            return state.stores.responses.in_conversation(current_owner(), id)
+            return state.stores.responses.in_conversation(owner, id)
         except NothingStored:
             raise NothingStored("conversation", param="conversation") from None
     return Context()

@@ -99,6 +99,14 @@ class ResponseMachine(Machine):
         self.emit("response.queued", response=self._response())
         return self._drain()
 
+    def go_on(self, response: Mapping[str, Any], number: int) -> None:
+        """Make the *response* that another machine has queued.
+
+        :param number: the sequence number of its next event.
+        """
+        self.id, self._created = response["id"], response["created_at"]
+        self._status, self._sequence = "queued", number
+
     @property
     def number(self) -> int:
         """The sequence number of the next event."""

@@ -101,14 +101,23 @@ class Background:
         with self._changed:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(threads, thread_name_prefix="flaskcompat-background")
-            if self._heart is None:
-                self._heart = threading.Thread(
-                    target=self._beat, args=(store,), name="flaskcompat-background-heart", daemon=True
-                )
-                self._heart.start()
-            self._jobs[job.id] = job
-            self._changed.notify()
+            self._look_after(store, job)
             self._pool.submit(copy_context().run, self._make, store, job, threads)
+
+    def make(self, store: ResponseStore, job: Job) -> None:
+        """Make *job* on this thread, whatever else is made; its response is in the *store* already."""
+        with self._changed:
+            self._look_after(store, job)
+        self._make(store, job, None)
+
+    def _look_after(self, store: ResponseStore, job: Job) -> None:
+        if self._heart is None:
+            self._heart = threading.Thread(
+                target=self._beat, args=(store,), name="flaskcompat-background-heart", daemon=True
+            )
+            self._heart.start()
+        self._jobs[job.id] = job
+        self._changed.notify()
 
     def check_room(self) -> None:
         """:raises ConcurrencyLimit: if too many wait already."""
@@ -123,7 +132,7 @@ class Background:
 
     # -- making ----------------------------------------------------------------------------------------------
 
-    def _make(self, store: ResponseStore, job: Job, places: int) -> None:
+    def _make(self, store: ResponseStore, job: Job, places: int | None) -> None:
         with logged_as(job.request_id):
             try:
                 if not job.ended:
@@ -135,7 +144,7 @@ class Background:
                     del self._jobs[job.id]
                 self._on_events(job.id)
 
-    def _run(self, store: ResponseStore, job: Job, places: int) -> None:
+    def _run(self, store: ResponseStore, job: Job, places: int | None) -> None:
         try:
             limits = Places(places, MOST_WAITING, background=True)
             limit = job.model.wrapper.max_generations

@@ -21,6 +21,7 @@ EXTENSION = "flaskcompat"
 class State:
     """Its models, its keys, what it stores, and the answers being made; in ``app.extensions["flaskcompat"]``.
 
+    :param send: has another process make a response in the background, by its owner and its id; None: it is made here.
     :param authenticate: a host's own login: gives for a Flask request whom it comes from, None for nobody.
     """
 
@@ -28,6 +29,7 @@ class State:
     keys: Keys = field(default_factory=lambda: Keys(()))
     authenticate: Callable[[Any], Any] | None = None
     admission: Admission = field(default_factory=Admission)
+    send: Callable[[str, str], None] | None = None
     stores: Stores = field(default_factory=Stores.in_memory)
 
     def __post_init__(self) -> None:

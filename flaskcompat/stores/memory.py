@@ -124,10 +124,10 @@ class MemoryRecords:
 
     # -- responses that are made in the background -----------------------------------------------------------
 
-    def begin_run(self, record: Record, worker: str, events: Sequence[str]) -> None:
+    def begin_run(self, record: Record, worker: str, events: Sequence[str], beat: float) -> None:
         self.save([record])
         with self._lock:
-            self._logs[record.id] = _Log(_key(record), worker, self._clock(), list(events))
+            self._logs[record.id] = _Log(_key(record), worker, beat, list(events))
 
     def add_events(self, id: str, first: int, events: Sequence[str], record: Record | None = None) -> bool:
         with self._lock:

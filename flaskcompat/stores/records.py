@@ -153,10 +153,11 @@ class Records(Protocol):
 
     # -- responses that are made in the background, and the logs of their events; each ends once --------------
 
-    def begin_run(self, record: Record, worker: str, events: Sequence[str]) -> None:
+    def begin_run(self, record: Record, worker: str, events: Sequence[str], beat: float) -> None:
         """Save *record*, and begin its log with *events*.
 
         :param worker: the process that makes it, or is to.
+        :param beat: when somebody has spoken of it, as :meth:`beat` says it.
         """
 
     def add_events(self, id: str, first: int, events: Sequence[str], record: Record | None = None) -> bool:

@@ -47,6 +47,21 @@ class Context:
     group: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A response that waits for a process to make it.
+
+    :param given: its items, beside those that it goes on from.
+    :param details: what :meth:`ResponseStore.begin` was given.
+    :param number: the sequence number of its next event.
+    """
+
+    response: dict[str, Any]
+    given: list[dict[str, Any]]
+    details: dict[str, Any]
+    number: int
+
+
 class ResponseStore:
     """What is kept of answers, each for its owner alone.
 
@@ -134,25 +149,38 @@ class ResponseStore:
         context: Context,
         worker: str,
         frames: Sequence[str],
+        *,
+        task: dict[str, Any] | None = None,
+        patience: float = 0.0,
     ) -> None:
         """Keep a response that is to be made in the background, and begin the log of its events with *frames*.
 
         :param given: the items that it gets beside its *context*.
         :param worker: the process that makes it.
+        :param task: what another process has to know to make it.
+        :param patience: seconds in which nobody needs to speak of it.
         """
         now = self._clock()
         record = Record(
             id=response["id"],
             kind="response",
             owner=owner,
-            text=sse.dumps({"response": response, "input": given, "conversation": context.conversation}),
+            text=sse.dumps({"response": response, "input": given, "conversation": context.conversation, "task": task}),
             parent=context.previous,
             group=context.group,
             created_at=now,
             expires_at=self._retention.expiry(now),
         )
-        self._records.begin_run(record, worker, frames)
+        self._records.begin_run(record, worker, frames, now + patience)
         self._retention.tidy()
+
+    def task(self, owner: str, id: str) -> Task:
+        """What has to be known to make a response that waits for it."""
+        body = self._known("response", owner, id).body
+        number, ended = self._records.progress([id]).get(id, (0, True))
+        if ended or body["task"] is None:
+            raise NothingStored("response")
+        return Task(body["response"], body["input"], body["task"], number)
 
     def add_events(
         self, owner: str, id: str, number: int, frames: Sequence[str], response: dict[str, Any] | None = None
@@ -175,7 +203,7 @@ class ResponseStore:
         :param response: it, as it is now.
         """
         ended = self._records.end_run(
-            id, lambda record, _: (record.with_body(record.body | {"response": response}), frames)
+            id, lambda record, _: (record.with_body(record.body | {"response": response, "task": None}), frames)
         )
         if ended is None:
             return False
@@ -194,6 +222,10 @@ class ResponseStore:
         ended = self._records.end_run(id, partial(_ended, cancelled))
         response: dict[str, Any] = (ended or self._known("response", owner, id) or found).body["response"]
         return response
+
+    def fail(self, id: str) -> None:
+        """End a response that nobody makes."""
+        self._records.end_run(id, partial(_ended, lost))
 
     def log(self, owner: str, id: str, number: int, limit: int) -> LogPart | None:
         """Up to *limit* frames from that *number* on; None for a response that was made in front."""

@@ -246,8 +246,8 @@ class SqlRecords:
 
     # -- responses that are made in the background -----------------------------------------------------------
 
-    def begin_run(self, record: Record, worker: str, events: Sequence[str]) -> None:
-        run = {"id": record.id, "owner": record.owner, "worker": worker, "beat": self._clock(), "ended": False}
+    def begin_run(self, record: Record, worker: str, events: Sequence[str], beat: float) -> None:
+        run = {"id": record.id, "owner": record.owner, "worker": worker, "beat": beat, "ended": False}
         with self._transaction() as connection:
             connection.execute(insert(_records), [_row(record)])
             connection.execute(insert(_runs), run)

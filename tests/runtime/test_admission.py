@@ -182,4 +182,23 @@ def test_never_too_many_and_nobody_lost() -> None:
 
     for future in [site.pool.submit(work) for _ in range(40)]:
         future.result(60)
-    assert most <= 5 and site.admission.active == 0 and not site.admission._tickets and site.admission._working_on == 0
+    assert most <= 5 and site.admission.active == 0 and not site.admission._tickets
+    assert all(taken.working_on == 0 for taken in site.admission._taken.values())
+
+
+def test_background_has_places_of_its_own() -> None:
+    admission = Admission()
+    front, back = Places(1, 0), Places(1, 1, background=True)
+    first = admission.enter("m", front, None, lambda: False)
+    second = admission.enter("m", back, None, lambda: False)
+    for places in (front, back):
+        with pytest.raises(ConcurrencyLimit):
+            admission.enter("m", places, None, lambda: False, patience=0)
+    assert admission.active == 2 and admission.waiting == 0
+    # A model's own limit is one for both.
+    second.reader_done()
+    with pytest.raises(ConcurrencyLimit):
+        admission.enter("m", back, 1, lambda: False, patience=0)
+    first.reader_done()
+    admission.enter("m", back, 1, lambda: False).reader_done()
+    assert admission.active == 0

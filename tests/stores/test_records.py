@@ -13,6 +13,8 @@ from flaskcompat.stores.records import LogPart, Page, Query, Record, Records, Un
 
 from .places import Clock
 
+T0 = Clock().now
+
 
 def response(id: str, parent: str | None = None, **more: Any) -> Record:
     return Record(id, "response", "alice", json.dumps({"id": id}), parent=parent, created_at=1.0, **more)
@@ -209,7 +211,7 @@ def test_many_threads(records: Records) -> None:
 
 def test_log_of_a_run(records: Records) -> None:
     made = response("r")
-    records.begin_run(made, "worker", ["0", "1"])
+    records.begin_run(made, "worker", ["0", "1"], T0)
     assert records.get("response", "alice", "r") == made
     assert records.read_events("r", 0, 10) == LogPart(["0", "1"], False)
     assert records.add_events("r", 2, ["2", "3"])
@@ -226,7 +228,7 @@ def test_log_of_a_run(records: Records) -> None:
 
 
 def test_run_ends_once(records: Records) -> None:
-    records.begin_run(response("r"), "worker", ["0"])
+    records.begin_run(response("r"), "worker", ["0"], T0)
     assert records.end_run("r", lambda record, number: (record.with_body({"first": True}), ["end"])) is not None
     assert records.end_run("r", lambda record, number: (record.with_body({"second": True}), ["end"])) is None
     assert not records.add_events("r", 2, ["2"], response("r"))
@@ -237,7 +239,7 @@ def test_run_ends_once(records: Records) -> None:
 
 
 def test_end_that_fails_is_none(records: Records) -> None:
-    records.begin_run(response("r"), "worker", ["0"])
+    records.begin_run(response("r"), "worker", ["0"], T0)
     with pytest.raises(ZeroDivisionError):
         records.end_run("r", lambda record, number: 1 / 0)  # type: ignore[arg-type, return-value]
     assert records.add_events("r", 1, ["1"])
@@ -245,7 +247,7 @@ def test_end_that_fails_is_none(records: Records) -> None:
 
 def test_runs_of_whom_nobody_speaks(records: Records, clock: Clock) -> None:
     for id in ("a", "b", "c"):
-        records.begin_run(response(id), "worker", [])
+        records.begin_run(response(id), "worker", [], T0)
     records.end_run("c", lambda record, number: (record, []))
     assert records.silent_runs(clock.now, 10) == []
     clock.now += 10
@@ -258,8 +260,8 @@ def test_runs_of_whom_nobody_speaks(records: Records, clock: Clock) -> None:
 
 
 def test_log_goes_with_its_response(records: Records, clock: Clock) -> None:
-    records.begin_run(response("a"), "worker", ["0"])
-    records.begin_run(response("b", expires_at=clock.now + 1), "worker", ["0"])
+    records.begin_run(response("a"), "worker", ["0"], T0)
+    records.begin_run(response("b", expires_at=clock.now + 1), "worker", ["0"], T0)
     assert not records.delete("response", "bob", "a") and records.read_events("a", 0, 1) is not None
     assert records.delete("response", "alice", "a")
     assert records.read_events("a", 0, 1) is None and not records.add_events("a", 1, ["1"])

@@ -1,0 +1,1 @@
+"""Optional parts, one extra each; imported when a setting asks for them."""

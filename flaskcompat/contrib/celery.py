@@ -1,0 +1,108 @@
+"""Background responses made by Celery's workers: ``celery -A flaskcompat.contrib.celery worker -P threads``.
+
+A web process puts the response into the store and its id into the queue; a worker reads what it has to know from the
+store, and writes the events there. So any broker will do, and whoever follows, cancels or reads the response needs the
+store alone. The settings are those of the web processes, read from the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any
+
+from celery import Celery
+from flask import Flask
+
+from flaskcompat.app import create_app
+from flaskcompat.blueprints.failures import failure
+from flaskcompat.blueprints.responses import context_of, response_machine
+from flaskcompat.errors import NothingStored
+from flaskcompat.log import log
+from flaskcompat.runtime.background import Job
+from flaskcompat.runtime.input_files import file_access
+from flaskcompat.runtime.invoke import method_of
+from flaskcompat.runtime.keys import Principal
+from flaskcompat.runtime.state import EXTENSION, State
+from flaskcompat.runtime.watch import Limits
+from flaskcompat.runtime.wrapper import Headers
+
+BROKER_URL = "FLASKCOMPAT_CELERY_BROKER_URL"
+TASK = "flaskcompat.make_response"
+
+
+def make_celery(broker: str | None) -> Celery:
+    """A Celery application on *broker*."""
+    made = Celery("flaskcompat", broker=broker)
+    # What comes of a task is in the store. A queue that cannot be reached is told at once.
+    made.conf.update(task_ignore_result=True, task_publish_retry=False, broker_connection_retry_on_startup=True)
+    return made
+
+
+#: For Celery's command line.
+app = make_celery(os.environ.get(BROKER_URL))
+
+
+def sender(broker: str) -> Callable[[str, str], None]:
+    """A function that has a worker on *broker* make the response of an owner and an id."""
+    celery = make_celery(broker)
+
+    def send(owner: str, id: str) -> None:
+        celery.send_task(TASK, args=[owner, id])
+
+    return send
+
+
+@app.task(name=TASK)  # type: ignore[untyped-decorator]
+def make_response(owner: str, id: str) -> None:
+    """Make a response that waits in the store."""
+    flask_app = _flask_app()
+    state: State = flask_app.extensions[EXTENSION]
+    try:
+        with flask_app.app_context():
+            make_stored(flask_app, owner, id)
+    except Exception as error:  # such as a model that this worker does not have
+        log.opt(exception=error).error("a response was not made")
+        state.stores.responses.fail(id)
+
+
+@lru_cache(maxsize=1)
+def _flask_app() -> Flask:
+    """The application of this process, with the same wrappers and settings as the web processes."""
+    return create_app()
+
+
+def make_stored(flask_app: Flask, owner: str, id: str) -> None:
+    """Make the response *id* on this thread, to its end."""
+    state: State = flask_app.extensions[EXTENSION]
+    store = state.stores.responses
+    try:
+        task = store.task(owner, id)
+    except NothingStored:  # cancelled or deleted while it waited
+        log.info("a response that was to be made is not wanted any more")
+        return
+    body: dict[str, Any] = task.details["body"]
+    model = state.registry[body["model"]]
+    method = method_of(model, "response")
+    machine = response_machine(model, body)
+    machine.go_on(task.response, task.number)
+    principal = task.details["principal"]
+    config = flask_app.config
+    job = Job(
+        owner=owner,
+        machine=machine,
+        model=model,
+        method=method,
+        payload=[*context_of(state, owner, body).items, *task.given],
+        body=body,
+        extras={
+            "headers": Headers([(name, value) for name, value in task.details["headers"]]),
+            "principal": principal and Principal(principal["name"], principal["models"] and tuple(principal["models"])),
+        },
+        limits=Limits(total=config["FLASKCOMPAT_REQUEST_TIMEOUT"], between=config["FLASKCOMPAT_CHUNK_TIMEOUT"]),
+        tell=partial(failure, label=f"{model.name}.{method}", tracebacks=config["FLASKCOMPAT_TRACEBACKS"]),
+        request_id=task.details["request_id"],
+    )
+    with file_access(state.stores.files, owner):
+        state.background.make(store, job)
