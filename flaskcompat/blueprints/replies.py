@@ -12,7 +12,7 @@ from flask import Config, Response, current_app
 from flaskcompat.blueprints import audit
 from flaskcompat.blueprints.access import current_owner, current_principal
 from flaskcompat.blueprints.event_stream import EventStream, StreamResponse
-from flaskcompat.blueprints.failures import failure, json_reply
+from flaskcompat.blueprints.failures import failure
 from flaskcompat.blueprints.requests import current_request
 from flaskcompat.blueprints.servers import (
     Environ,
@@ -25,6 +25,7 @@ from flaskcompat.blueprints.servers import (
 )
 from flaskcompat.errors import APIError
 from flaskcompat.log import log
+from flaskcompat.protocol import sse
 from flaskcompat.protocol.machine import Machine, StreamMachine
 from flaskcompat.protocol.replay import Replay
 from flaskcompat.runtime.admission import Left, Ticket
@@ -173,9 +174,10 @@ def _whole(machine: Machine, run: Run | Ready, keep: Keep | None) -> Response:
             raise run.error
         machine.end()
         answer = machine.result()
+        text = sse.dumps(answer)
         if keep is not None:
-            keep.save(answer)
-        return json_reply(answer)
+            keep.save(answer, text)
+        return Response(text, content_type="application/json")
     except BaseException as error:
         raise failure(error, run.label) from None
     finally:

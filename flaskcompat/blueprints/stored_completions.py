@@ -13,6 +13,7 @@ from flaskcompat.blueprints.requests import read_json
 from flaskcompat.runtime.state import State
 from flaskcompat.schemas import MetadataRequest, load
 from flaskcompat.stores.records import Query
+from flaskcompat.stores.responses import shown_completion
 
 _METADATA = re.compile(r"metadata\[(.*)\]", re.S)
 _schema = MetadataRequest()
@@ -30,7 +31,7 @@ def make_blueprint(state: State) -> Blueprint:
         return page_reply(
             lambda query: state.stores.responses.completions(query, metadata),
             query,
-            lambda record: record.body["completion"],
+            shown_completion,
         )
 
     @blueprint.get("/v1/chat/completions/<id>", provide_automatic_options=False)

@@ -316,6 +316,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
                 except OSError:
                     pass
         super().handle_close()
+        if self.request is not None:  # it is not whole; its file would be closed some time later
+            self.request.close()
         self._call_on_drained()
         if self.requests and not self.detached:
             request, task = self.requests[0], self._task

@@ -113,10 +113,17 @@ class ResponseStore:
         return Context(items, conversation=conversation, group=conversation)
 
     def save_response(
-        self, owner: str, response: dict[str, Any], given: Sequence[Mapping[str, Any]], context: Context
+        self,
+        owner: str,
+        response: dict[str, Any],
+        text: str,
+        *,
+        given: Sequence[Mapping[str, Any]],
+        context: Context,
     ) -> None:
         """Keep a response that is over.
 
+        :param text: it, as JSON.
         :param given: the items that it got beside its *context*.
         """
         now = self._clock()
@@ -127,7 +134,7 @@ class ResponseStore:
             id=id,
             kind="response",
             owner=owner,
-            text=sse.dumps({"response": response, "input": given}),
+            text=f'{{"response":{text},"input":{sse.dumps(given)}}}',
             parent=context.previous,
             group=context.group,
             created_at=now,
@@ -260,19 +267,28 @@ class ResponseStore:
     # -- chat completions ------------------------------------------------------------------------------------
 
     def save_completion(
-        self, owner: str, completion: dict[str, Any], messages: Sequence[Mapping[str, Any]], metadata: Mapping[str, str]
+        self,
+        owner: str,
+        completion: dict[str, Any],
+        text: str,
+        *,
+        messages: Sequence[Mapping[str, Any]],
+        metadata: Mapping[str, str],
     ) -> None:
-        """Keep a chat completion that is over."""
+        """Keep a chat completion that is over.
+
+        :param text: it, as JSON.
+        """
         now = self._clock()
         id = _stored_id(completion["id"])
         if id is None:
             return
-        body = {"completion": {**completion, "metadata": dict(metadata)}, "messages": messages}
+        rest = sse.dumps({"metadata": metadata, "messages": messages})
         record = Record(
             id=id,
             kind="chat.completion",
             owner=owner,
-            text=sse.dumps(body),
+            text=f'{{"completion":{text},{rest[1:]}',
             label=str(completion.get("model")),
             created_at=now,
             expires_at=self._retention.expiry(now),
@@ -280,8 +296,7 @@ class ResponseStore:
         self._save([record])
 
     def completion(self, owner: str, id: str) -> dict[str, Any]:
-        found: dict[str, Any] = self._known("chat.completion", owner, id).body["completion"]
-        return found
+        return shown_completion(self._known("chat.completion", owner, id))
 
     def completions(self, query: Query, metadata: Mapping[str, str]) -> Page:
         """Those whose metadata have all of *metadata*."""
@@ -290,7 +305,7 @@ class ResponseStore:
         found: list[Record] = []
         while True:
             page = self._records.page(query)
-            found += [record for record in page.records if _has(record.body["completion"], metadata)]
+            found += [record for record in page.records if metadata.items() <= record.body["metadata"].items()]
             if not page.has_more or len(found) > query.limit:
                 return Page(found[: query.limit], len(found) > query.limit)
             query = replace(query, after=page.records[-1].id)
@@ -299,10 +314,9 @@ class ResponseStore:
         """Give it other metadata; gives it."""
         record = self._known("chat.completion", owner, id)
         body = record.body
-        body["completion"]["metadata"] = dict(metadata)
+        body["metadata"] = dict(metadata)
         self._change(record, body)
-        found: dict[str, Any] = body["completion"]
-        return found
+        return shown_completion(record.with_body(body))
 
     def delete_completion(self, owner: str, id: str) -> None:
         self._delete("chat.completion", owner, id)
@@ -438,5 +452,7 @@ def _prefix(item: Mapping[str, Any]) -> str:
     return ID_PREFIXES.get(str(item.get("type") or "message"), "item_")
 
 
-def _has(completion: Mapping[str, Any], metadata: Mapping[str, str]) -> bool:
-    return metadata.items() <= (completion.get("metadata") or {}).items()
+def shown_completion(record: Record) -> dict[str, Any]:
+    """A stored chat completion as clients see it."""
+    body = record.body
+    return {**body["completion"], "metadata": body["metadata"]}

@@ -9,6 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
 
+from flaskcompat.protocol import sse
+
 # SQLite takes one at a time; others may be far away.
 _THREADS = 4
 
@@ -40,12 +42,12 @@ saver = Saver()
 class Keep:
     """How an answer is kept once it is whole, before its client sees the end of it.
 
-    :param save: keeps it.
+    :param save: keeps it, given it and its JSON.
     :param waits: whether *save* may have to wait.
     :param failures: whether answers that failed are kept, too.
     """
 
-    def __init__(self, save: Callable[[dict[str, Any]], None], *, waits: bool, failures: bool) -> None:
+    def __init__(self, save: Callable[[dict[str, Any], str], None], *, waits: bool, failures: bool) -> None:
         self.save = save
         self.failures = failures
         self._waits = waits
@@ -53,10 +55,10 @@ class Keep:
     def begin(self, answer: dict[str, Any]) -> Future[None]:
         """Begin to keep *answer*; what comes of it can be had from the future."""
         if self._waits:
-            return saver.submit(lambda: self.save(answer))
+            return saver.submit(lambda: self.save(answer, sse.dumps(answer)))
         done: Future[None] = Future()
         try:
-            self.save(answer)
+            self.save(answer, sse.dumps(answer))
             done.set_result(None)
         except BaseException as error:
             done.set_exception(error)

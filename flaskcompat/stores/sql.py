@@ -6,9 +6,10 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from sqlite3 import OperationalError
 from time import monotonic
 from typing import Any
@@ -43,6 +44,8 @@ _BUSY_TIMEOUT = 30.0
 _BUSY_PAUSE = 0.01
 # Connections of one process. Each is held for a transaction, never while a model runs.
 _POOL, _MORE, _POOL_TIMEOUT = 10, 20, 30.0
+# What is saved in one transaction at most, of those who wait for it.
+_MOST_SAVES = 64
 # A group whose end is no more than this part of its time away from where it would be moved stays as it is: else each
 # response of a chain would write all that came before it.
 _SLACK = 0.05
@@ -105,6 +108,16 @@ def check_url(text: str) -> URL:
     return url
 
 
+@dataclass(slots=True, eq=False)
+class _Save:
+    """What one thread wants to have saved."""
+
+    records: Sequence[Record]
+    keep: float | None
+    done: bool = False
+    error: BaseException | None = None
+
+
 class SqlRecords:
     """See :class:`~flaskcompat.stores.records.Records`. Connects, and makes or changes its tables, at its first use.
 
@@ -118,40 +131,78 @@ class SqlRecords:
         self._clock = clock
         self._engine = _make_engine(check_url(url))
         self._reading = self._engine.execution_options(reads=True)
-        self._lock = threading.Lock()
         self._is_ready = False
+        self._reset()
         if hasattr(os, "register_at_fork"):  # not on Windows
-            os.register_at_fork(after_in_child=_forget_connections(weakref.ref(self._engine)))
+            os.register_at_fork(after_in_child=_in_child(weakref.ref(self)))
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._saving = threading.Lock()
+        self._waiting: deque[_Save] = deque()
+
+    def forget_connections(self) -> None:
+        """In a forked child: open connections of its own."""
+        self._reset()
+        self._engine.dispose(close=False)
 
     def save(self, records: Sequence[Record], *, keep: float | None = None) -> None:
-        rows = [_row(record) for record in records]
-        try:
-            with self._transaction(tells_conflicts=True) as connection:
-                self._insert(connection, rows, records, keep)
-        except IntegrityError:
-            # An id that a wrapper has made may have been there before.
-            with self._transaction() as connection:
-                for record in records:
-                    connection.execute(
-                        delete(_records).where(*_is(record.kind, record.owner, record.id, _place(record)))
-                    )
-                self._insert(connection, rows, records, keep)
+        save = _Save(records, keep)
+        self._waiting.append(save)
+        with self._saving:  # those that wait meanwhile are saved by one of them, in one transaction
+            if not save.done:
+                self._save_waiting()
+        if isinstance(save.error, StorageUnavailable):
+            raise StorageUnavailable  # others may be told of that one
+        if save.error is not None:
+            raise save.error
 
-    def _insert(
-        self, connection: Connection, rows: list[dict[str, Any]], records: Sequence[Record], keep: float | None
-    ) -> None:
-        connection.execute(insert(_records), rows)
-        if keep is not None:
-            until = self._clock() + keep
-            connection.execute(
-                update(_records)
-                .where(
-                    _c.group.in_({record.group for record in records}),
-                    _c.owner == records[0].owner,
-                    _c.expires_at < until - keep * _SLACK,
+    def _save_waiting(self) -> None:
+        saves: list[_Save] = []
+        try:
+            while len(saves) < _MOST_SAVES:
+                saves.append(self._waiting.popleft())
+        except IndexError:
+            pass
+        try:
+            try:
+                with self._transaction(tells_conflicts=True) as connection:
+                    self._insert(connection, saves)
+            except IntegrityError:
+                # An id that a wrapper has made may have been there before.
+                for save in saves:
+                    self._replace(save)
+        except BaseException as error:
+            for save in saves:
+                save.error = save.error or error
+        finally:
+            for save in saves:
+                save.done = True
+
+    def _replace(self, save: _Save) -> None:
+        try:
+            with self._transaction() as connection:
+                for record in save.records:
+                    same = _is(record.kind, record.owner, record.id, _place(record))
+                    connection.execute(delete(_records).where(*same))
+                self._insert(connection, [save])
+        except StorageUnavailable as error:  # of this one; the others may be in order
+            save.error = error
+
+    def _insert(self, connection: Connection, saves: Sequence[_Save]) -> None:
+        connection.execute(insert(_records), [_row(record) for save in saves for record in save.records])
+        for save in saves:
+            if save.keep is not None:
+                until = self._clock() + save.keep
+                connection.execute(
+                    update(_records)
+                    .where(
+                        _c.group.in_({record.group for record in save.records}),
+                        _c.owner == save.records[0].owner,
+                        _c.expires_at < until - save.keep * _SLACK,
+                    )
+                    .values(expires_at=until)
                 )
-                .values(expires_at=until)
-            )
 
     def get(self, kind: Kind, owner: str, id: str, parent: str | None = None) -> Record | None:
         wanted = select(*_columns).where(*_is(kind, owner, id, parent or ""), self._is_alive())
@@ -429,12 +480,10 @@ def _use_wal(connection: Any) -> None:
             time.sleep(_BUSY_PAUSE)
 
 
-def _forget_connections(engine: weakref.ref[Engine]) -> Callable[[], None]:
-    """A function that makes a forked child open connections of its own."""
-
+def _in_child(records: weakref.ref[SqlRecords]) -> Callable[[], None]:
     def forget() -> None:
-        found = engine()
+        found = records()
         if found is not None:
-            found.dispose(close=False)
+            found.forget_connections()
 
     return forget

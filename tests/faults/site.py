@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import tempfile
 import threading
 import time
@@ -25,8 +26,12 @@ from flaskcompat import (
     get_last_user_message,
 )
 from flaskcompat import streaming_generator as run_streaming
+from flaskcompat.stores import responses
 
 from .curious import Curious
+
+# Sooner than in earnest.
+responses.LOST_AFTER = float(os.environ.get("LOST_AFTER", responses.LOST_AFTER))
 
 _lock = threading.Lock()
 _open: dict[str, int] = {}

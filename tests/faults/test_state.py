@@ -15,11 +15,14 @@ import openai
 import pytest
 from openai import OpenAI
 
+from flaskcompat.runtime import following
+from flaskcompat.stores import responses
+
 from ..support import TIMEOUT, eventually
 from .processes import Server, serving
 
-#: Seconds until a response whose process has ended must have failed.
-NOTICED = 60.0
+#: Seconds until a response whose process has ended must have failed, here and in earnest.
+LOST_AFTER, NOTICED = 4.0, 60.0
 
 
 def client_of(server: Server) -> OpenAI:
@@ -34,6 +37,7 @@ def settings_of(database: str, folder: Path) -> dict[str, str]:
     return {
         "FLASKCOMPAT_DATABASE_URL": database,
         "FLASKCOMPAT_FILES_URL": (folder / "files").as_uri(),
+        "LOST_AFTER": str(LOST_AFTER),
         # Other models of the site take uploads over.
         "FLASKCOMPAT_API_KEYS": "x story",
     }
@@ -78,6 +82,10 @@ def test_process_that_makes_a_stream_is_killed(two: tuple[Server, Server]) -> No
         assert [event.to_dict() for event in after] == [event.to_dict() for event in rest[len(seen) :]]
 
 
+def test_it_would_be_noticed_within_a_minute() -> None:
+    assert responses.LOST_AFTER + 2 * following._LOOK_FOR_LOST < NOTICED
+
+
 def test_any_process_answers_for_all(two: tuple[Server, Server]) -> None:
     with client_of(two[0]) as here, client_of(two[1]) as there:
         first = here.responses.create(model="story", input=wish(3))
@@ -98,14 +106,14 @@ def test_any_process_answers_for_all(two: tuple[Server, Server]) -> None:
 
 def test_nothing_acknowledged_is_lost(database_url: str, tmp_path: Path) -> None:
     settings = settings_of(database_url, tmp_path)
-    responses: list[str] = []
+    made: list[str] = []
     files: dict[str, bytes] = {}
     background: list[str] = []
 
     def respond(client: OpenAI) -> None:
         while True:
             stream = client.responses.create(model="story", input=wish(3), stream=True)
-            responses.extend(event.response.id for event in stream if event.type == "response.completed")
+            made.extend(event.response.id for event in stream if event.type == "response.completed")
 
     def upload(client: OpenAI) -> None:
         while True:
@@ -130,8 +138,8 @@ def test_nothing_acknowledged_is_lost(database_url: str, tmp_path: Path) -> None
             for thread in threads:
                 thread.start()
             wanted = 10 * (round + 1)
-            assert eventually(lambda n=wanted: min(map(len, (responses, files, background))) >= n, 20), (
-                len(responses),
+            assert eventually(lambda n=wanted: min(map(len, (made, files, background))) >= n, 20), (
+                len(made),
                 len(files),
                 len(background),
                 server.log,
@@ -140,7 +148,7 @@ def test_nothing_acknowledged_is_lost(database_url: str, tmp_path: Path) -> None
             for thread in threads:
                 thread.join(TIMEOUT)
     with serving("runner", **settings) as server, client_of(server) as client:
-        for id in responses:
+        for id in made:
             assert client.responses.retrieve(id).status == "completed"
         listed = {file.id: file for file in client.files.list()}
         assert files.keys() <= listed.keys()

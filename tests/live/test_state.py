@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from pydantic import TypeAdapter
 
 from flaskcompat import BasePipelineWrapper, FlaskCompat, get_file
 
-from ..support import Raise, scripted, serving
+from ..support import TIMEOUT, Raise, eventually, scripted, serving
 
 ITEM: TypeAdapter[Any] = TypeAdapter(ResponseItem)
 CONVERSATION_ITEM: TypeAdapter[Any] = TypeAdapter(ConversationItem)
@@ -428,3 +429,30 @@ def test_nobody_sees_what_is_another_s(client: OpenAI, bob: OpenAI) -> None:
     assert list(bob.files.list()) == []
     assert client.files.retrieve(file.id).id == file.id
     assert client.responses.retrieve(response.id).id == response.id
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("left", ["the client leaves", "the form is broken", "no purpose"])
+def test_upload_that_is_not_finished_leaves_nothing(client: OpenAI, url: str, tmp_path: Path, left: str) -> None:
+    head = b'--edge\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n'
+    ends = {"the client leaves": b"", "the form is broken": b"\r\n--edg", "no purpose": b"\r\n--edge--\r\n"}
+    body = head + b"x" * 3_000_000 + ends[left]
+    length = len(body) + (1000 if left == "the client leaves" else 0)
+    parts = httpx.URL(url)
+    with socket.create_connection((parts.host, parts.port), timeout=TIMEOUT) as connection:
+        connection.sendall(
+            b"POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sk-alice\r\nContent-Length: %d\r\n"
+            b"Content-Type: multipart/form-data; boundary=edge\r\nConnection: close\r\n\r\n" % length + body
+        )
+        if left != "the client leaves":
+            assert connection.recv(100).startswith(b"HTTP/1.1 400")
+    assert list(client.files.list()) == []
+    assert eventually(lambda: not [path for path in (tmp_path / "files").rglob("*") if path.is_file()])
+
+
+def test_second_file_of_a_form_is_not_kept(client: OpenAI, tmp_path: Path) -> None:
+    files = [("file", ("a.txt", b"first")), ("file", ("b.txt", b"second")), ("other", ("c.txt", b"third"))]
+    key = {"Authorization": f"Bearer {client.api_key}"}
+    made = httpx.post(f"{client.base_url}files", files=files, data={"purpose": "user_data"}, headers=key).json()
+    assert made["filename"] == "a.txt" and [file.id for file in client.files.list()] == [made["id"]]
+    assert len([path for path in (tmp_path / "files").rglob("*") if path.is_file()]) <= 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from flaskcompat.errors import NothingStored
@@ -13,16 +16,20 @@ from flaskcompat.stores.responses import Context, ResponseStore
 from .places import Clock
 
 
-def answer(id: str, text: str = "x") -> dict[str, object]:
+def answer(id: str, text: str = "x") -> dict[str, Any]:
     return {"id": id, "object": "response", "output": [{"type": "message", "content": text}]}
+
+
+def keep(store: ResponseStore, id: str, context: Context) -> None:
+    store.save_response("alice", answer(id), json.dumps(answer(id)), given=[], context=context)
 
 
 def test_saving_deletes_what_is_over(records: Records, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "_INTERVAL", 0.0)
     store = ResponseStore(records, max_age=100, most=None, clock=clock)
-    store.save_response("alice", answer("resp_1"), [], Context())
+    keep(store, "resp_1", Context())
     clock.now += 100
-    store.save_response("alice", answer("resp_2"), [], Context())
+    keep(store, "resp_2", Context())
     assert store.purge() == 0
     assert records.purge(("response",), clock.now, 0, 100) != []
     with pytest.raises(NothingStored):
@@ -31,10 +38,10 @@ def test_saving_deletes_what_is_over(records: Records, clock: Clock, monkeypatch
 
 def test_chain_lives_as_long_as_its_last_response(records: Records, clock: Clock) -> None:
     store = ResponseStore(records, max_age=100, most=None, clock=clock)
-    store.save_response("alice", answer("resp_1"), [], Context())
+    keep(store, "resp_1", Context())
     for number in range(2, 6):
         clock.now += 80
-        store.save_response("alice", answer(f"resp_{number}"), [], store.continued("alice", f"resp_{number - 1}"))
+        keep(store, f"resp_{number}", store.continued("alice", f"resp_{number - 1}"))
     assert len(store.continued("alice", "resp_5").items) == 5
     clock.now += 101
     with pytest.raises(NothingStored):
@@ -61,7 +68,7 @@ def test_failure_to_tidy_up_is_no_failure_to_save(records: Records, monkeypatch:
 
     monkeypatch.setattr(records, "purge", fail)
     store = ResponseStore(records, max_age=100, most=None)
-    store.save_response("alice", answer("resp_1"), [], Context())
+    keep(store, "resp_1", Context())
     assert store.response("alice", "resp_1")["id"] == "resp_1"
 
 

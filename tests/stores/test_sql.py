@@ -16,6 +16,8 @@ from flaskcompat.stores import migrations, opening, sql
 from flaskcompat.stores.records import Query, Record, StorageUnavailable
 from flaskcompat.stores.sql import SqlRecords, check_url
 
+from ..support import TIMEOUT, eventually
+
 PROCESSES, THREADS, STEPS = 4, 8, 10
 
 
@@ -182,3 +184,42 @@ def test_transaction_of_sqlite_waits_for_the_one_that_writes(sqlite_url: str, mo
     other.save([response("b")])
     records.close()
     other.close()
+
+
+def test_those_who_wait_are_saved_together(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = SqlRecords(database_url)
+    records.save([response("first")])
+    transactions: list[int] = []
+    insert, go, inside = records._insert, threading.Event(), threading.Event()
+
+    def watched(connection: sqlalchemy.Connection, saves: list[sql._Save]) -> None:
+        transactions.append(len(saves))
+        inside.set()
+        assert go.wait(TIMEOUT)
+        insert(connection, saves)
+
+    monkeypatch.setattr(records, "_insert", watched)
+    broken = replace(response("broken"), owner=None)  # type: ignore[arg-type]
+    failures: list[BaseException] = []
+
+    def save(record: Record) -> None:
+        try:
+            records.save([record])
+        except StorageUnavailable as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=save, args=[response("0")])]
+    threads[0].start()
+    assert inside.wait(TIMEOUT)
+    threads += [threading.Thread(target=save, args=[record]) for record in (response("1"), broken, response("first"))]
+    for thread in threads[1:]:
+        thread.start()
+    assert eventually(lambda: len(records._waiting) == 3)
+    go.set()
+    for thread in threads:
+        thread.join(TIMEOUT)
+    # The one that cannot be saved, and the one whose id is there, hold up nobody.
+    assert transactions == [1, 3, 1, 1, 1] and len(failures) == 1
+    found = {record.id for record in records.page(Query("response", "alice")).records}
+    assert found == {"first", "0", "1"}
+    records.close()
