@@ -35,7 +35,8 @@ STEPS: Sequence[Sequence[str]] = (
         )
         """,
         "CREATE UNIQUE INDEX flaskcompat_records_id ON flaskcompat_records (id, kind, owner, place)",
-        'CREATE INDEX flaskcompat_records_group ON flaskcompat_records ("group")',
+        # Most records are groups of their own, and ids are random: each entry would be a page to write.
+        'CREATE INDEX flaskcompat_records_group ON flaskcompat_records ("group") WHERE "group" <> id',
         "CREATE INDEX flaskcompat_records_list ON flaskcompat_records (owner, kind, place, position)",
         "CREATE INDEX flaskcompat_records_expiry ON flaskcompat_records (expires_at)",
     ),
