@@ -60,7 +60,7 @@ def keep_below(app: Flask, folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = folder.resolve()
     app.config["FLASKCOMPAT_DATABASE_URL"] = f"sqlite:///{folder / 'flaskcompat.db'}"
-    app.config["FLASKCOMPAT_FILES_URL"] = (folder / "files").as_uri()
+    app.config["FLASKCOMPAT_FILES_URL"] = f"file://{folder / 'files'}"  # as it is: fsspec knows no escapes
     state: State = app.extensions[EXTENSION]
     state.stores = open_stores(app.config)
 

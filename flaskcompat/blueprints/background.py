@@ -10,11 +10,12 @@ from flask import Response, current_app
 from flaskcompat.blueprints import audit
 from flaskcompat.blueprints.access import current_owner, current_principal
 from flaskcompat.blueprints.failures import failure, json_reply
-from flaskcompat.blueprints.replies import replay
+from flaskcompat.blueprints.replies import admit, client_gone, replay
 from flaskcompat.blueprints.requests import current_request
 from flaskcompat.errors import APIError, ShuttingDown
 from flaskcompat.log import log, request_id
 from flaskcompat.protocol.responses import ResponseMachine
+from flaskcompat.runtime.admission import Left
 from flaskcompat.runtime.background import Job
 from flaskcompat.runtime.input_files import file_access
 from flaskcompat.runtime.invoke import method_of
@@ -54,35 +55,60 @@ def make_in_background(
     :raises APIError: if it cannot be begun.
     """
     method = method_of(model, "response")
-    config, stream = current_app.config, bool(body.get("stream"))
+    stream = bool(body.get("stream"))
     audit.note(model=model.name, surface="response", stream=stream)
     if state.admission.stopping:
         raise ShuttingDown
     state.background.check_room()
-    owner, store = current_owner(), state.stores.responses
+    # A client that is told to come again must not have begun anything.
+    try:
+        ticket = admit(state, None) if stream else None
+    except Left:
+        return client_gone()
+    try:
+        response = _begin(state, machine, model, method, payload, body, given, context)
+    except BaseException:
+        if ticket is not None:
+            ticket.reader_done()
+        raise
+    return json_reply(response) if ticket is None else replay(state, current_owner(), machine.id, 0, ticket)
+
+
+def _begin(
+    state: State,
+    machine: ResponseMachine,
+    model: Model,
+    method: str,
+    payload: list[dict[str, Any]],
+    body: dict[str, Any],
+    given: list[dict[str, Any]],
+    context: Context,
+) -> dict[str, Any]:
+    """Put the response into the store, and have it made, here or elsewhere; gives it as it is now."""
+    config, owner, store = current_app.config, current_owner(), state.stores.responses
     frames = [machine.encode(event) for event in machine.queue()]
     response = machine.result()
     if state.send is not None:
         task = _task(body)
         store.begin(owner, response, given, context, "queue", frames, task=task, patience=QUEUE_PATIENCE)
         _send(state, owner, machine.id)
-    else:
-        job = Job(
-            owner=owner,
-            machine=machine,
-            model=model,
-            method=method,
-            payload=payload,
-            body=body,
-            # What a request holds is gone when it is over.
-            extras={"headers": Headers(list(current_request().headers)), "principal": current_principal()},
-            limits=Limits(total=config["FLASKCOMPAT_REQUEST_TIMEOUT"], between=config["FLASKCOMPAT_CHUNK_TIMEOUT"]),
-            tell=partial(failure, label=f"{model.name}.{method}", tracebacks=config["FLASKCOMPAT_TRACEBACKS"]),
-        )
-        store.begin(owner, response, given, context, state.background.worker, frames)
-        with file_access(state.stores.files, owner):
-            state.background.submit(store, job, config["FLASKCOMPAT_MAX_BACKGROUND"] or 1)
-    return replay(state, owner, machine.id, 0) if stream else json_reply(response)
+        return response
+    job = Job(
+        owner=owner,
+        machine=machine,
+        model=model,
+        method=method,
+        payload=payload,
+        body=body,
+        # What a request holds is gone when it is over.
+        extras={"headers": Headers(list(current_request().headers)), "principal": current_principal()},
+        limits=Limits(total=config["FLASKCOMPAT_REQUEST_TIMEOUT"], between=config["FLASKCOMPAT_CHUNK_TIMEOUT"]),
+        tell=partial(failure, label=f"{model.name}.{method}", tracebacks=config["FLASKCOMPAT_TRACEBACKS"]),
+    )
+    store.begin(owner, response, given, context, state.background.worker, frames)
+    with file_access(state.stores.files, owner):
+        state.background.submit(store, job, config["FLASKCOMPAT_MAX_BACKGROUND"] or 1)
+    return response
 
 
 def _task(body: dict[str, Any]) -> dict[str, Any]:

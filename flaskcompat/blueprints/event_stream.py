@@ -204,7 +204,7 @@ class EventStream:
         self._ending = events, good
         if keep is not None:
             with logged_as(self._request_id):
-                self._kept = keep.begin(self._machine.result())
+                self._kept = keep.begin(self._machine.streamed_result())
         return self._last_frames()
 
     def _last_frames(self) -> list[str]:

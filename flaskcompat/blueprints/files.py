@@ -124,11 +124,16 @@ class _Incoming:
         return len(data)
 
 
-def _contents(store: FileStore, keeper: Model | None, opened: ExitStack) -> Callable[[], IO[bytes]]:
+def _contents(store: FileStore, keeper: Model | None, opened: ExitStack) -> Callable[[str], IO[bytes]]:
     """Makes what the content of an upload is written to; what is not kept goes when *opened* is closed."""
+    seen: set[str] = set()
 
-    def make() -> IO[bytes]:
+    def make(name: str) -> IO[bytes]:
         blob = held = None
+        is_wanted = name == "file" and name not in seen
+        seen.add(name)
+        if not is_wanted:
+            return cast("IO[bytes]", _Incoming(None, None))
         if store.keeps_bytes:
             blob = store.begin()
             opened.callback(blob.discard)
@@ -146,6 +151,8 @@ def _uploaded(state: State, keeper: Model | None, form: Form) -> Response:
         raise MissingParameter("file")
     if not purpose:
         raise MissingParameter("purpose")
+    if "\0" in purpose:
+        raise InvalidValue("Invalid 'purpose': it holds a NUL.", param="purpose")
     expires_after = _expires_after(form.fields)
     filename = label_of(file.filename)
     content = cast("_Incoming", file.content)
@@ -201,7 +208,7 @@ def label_of(filename: str | None) -> str | None:
     return base[:NAME_LIMIT] if base not in ("", ".", "..") else None
 
 
-def _read_form(make_content: Callable[[], IO[bytes]]) -> Form:
+def _read_form(make_content: Callable[[str], IO[bytes]]) -> Form:
     """The request's form, each of its files in a stream of its own."""
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType("Send the file as 'Content-Type: multipart/form-data'.")

@@ -21,6 +21,8 @@ def asked(query: Query, most: int = MOST) -> Query:
 
     :raises InvalidRequest: for one that is none.
     """
+    if query.label is not None and "\0" in query.label:
+        raise InvalidValue("A filter holds a NUL.")
     limit, after, order = (request.args.get(name) or None for name in ("limit", "after", "order"))
     if limit is not None:
         if not limit.isascii() or not limit.isdigit() or len(limit) > 9:

@@ -38,10 +38,10 @@ class Form:
     files: dict[str, Upload]
 
 
-def read_form(body: IO[bytes], boundary: str | None, make_content: Callable[[], IO[bytes]]) -> Form:
+def read_form(body: IO[bytes], boundary: str | None, make_content: Callable[[str], IO[bytes]]) -> Form:
     """Read *body* to its end.
 
-    :param make_content: gives what the bytes of a file are written to.
+    :param make_content: gives, for the name of a part, what the bytes of a file are written to.
     :raises InvalidMultipart: if it is none, or a part's headers are too long.
     :raises RequestTooLarge: past one of the other limits.
     """
@@ -52,7 +52,7 @@ def read_form(body: IO[bytes], boundary: str | None, make_content: Callable[[], 
         events = _events(body, _Decoder(boundary.encode("latin-1"), MAX_FIELD_BYTES, max_parts=MAX_PARTS))
         for event in events:
             if isinstance(event, File):
-                content = make_content()
+                content = make_content(event.name)
                 for data in _content(events):
                     content.write(data)
                 upload = Upload(event.filename, event.headers.get("content-type"), content)

@@ -96,19 +96,15 @@ def reply(
         raise
 
 
-def replay(state: State, owner: str, id: str, number: int) -> Response:
+def replay(state: State, owner: str, id: str, number: int, ticket: Ticket) -> Response:
     """Answer the current request with the log of a response, as it is being made.
 
     :param number: the sequence number of the first event that is wanted.
-    :raises APIError: if there is no place for it.
+    :param ticket: the place of the stream, which is given back at its end.
     """
     config, environ = current_app.config, current_request().environ
     machine = Replay(number)
     audit.note(audit.current(environ), surface="response", stream=True, machine=machine)
-    try:
-        ticket = admit(state, None)
-    except Left:
-        return client_gone()
     run = LogRun(owner, id, number, ticket, partial(failure, label=f"the log of {id}"))
     try:
         limits = Limits(keep_alive=config["FLASKCOMPAT_KEEP_ALIVE"])

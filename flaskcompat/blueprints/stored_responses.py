@@ -7,9 +7,10 @@ from flask import Blueprint, Response, request
 from flaskcompat.blueprints.access import current_owner
 from flaskcompat.blueprints.failures import json_reply
 from flaskcompat.blueprints.lists import asked, part_reply
-from flaskcompat.blueprints.replies import replay
+from flaskcompat.blueprints.replies import admit, client_gone, replay
 from flaskcompat.errors import InvalidRequest, InvalidType, InvalidValue
 from flaskcompat.protocol.responses import RUNNING
+from flaskcompat.runtime.admission import Left
 from flaskcompat.runtime.state import State
 from flaskcompat.stores.records import Query
 
@@ -60,7 +61,13 @@ def _follow(state: State, owner: str, id: str) -> Response:
         raise InvalidType("Invalid 'starting_after': it must be a number.", param="starting_after")
     if state.stores.responses.log(owner, id, 0, 1) is None:
         raise InvalidValue("Invalid 'stream': this response was not made in the background.", param="stream")
-    return replay(state, owner, id, int(after) + 1)
+    if request.method == "HEAD":
+        return Response(content_type="text/event-stream; charset=utf-8")
+    try:
+        ticket = admit(state, None)
+    except Left:
+        return client_gone()
+    return replay(state, owner, id, int(after) + 1, ticket)
 
 
 def _flag(name: str) -> bool:

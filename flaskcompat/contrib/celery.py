@@ -8,6 +8,7 @@ store alone. The settings are those of the web processes, read from the environm
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
@@ -40,6 +41,7 @@ def make_celery(broker: str | None) -> Celery:
     return made
 
 
+_making = threading.Lock()
 #: For Celery's command line.
 app = make_celery(os.environ.get(BROKER_URL))
 
@@ -67,9 +69,14 @@ def make_response(owner: str, id: str) -> None:
         state.stores.responses.fail(id)
 
 
-@lru_cache(maxsize=1)
 def _flask_app() -> Flask:
     """The application of this process, with the same wrappers and settings as the web processes."""
+    with _making:  # many tasks may come at the start
+        return _made_app()
+
+
+@lru_cache(maxsize=1)
+def _made_app() -> Flask:
     return create_app()
 
 

@@ -69,7 +69,7 @@ class StreamMachine(Protocol):
     def end(self) -> list[StreamEvent]: ...
     def fail(self, error: APIError) -> list[StreamEvent]: ...
     def fail_instead(self, ending: list[StreamEvent], error: APIError) -> list[StreamEvent]: ...
-    def result(self) -> dict[str, Any]: ...
+    def streamed_result(self) -> dict[str, Any]: ...
 
 
 class Machine(ABC):
@@ -171,6 +171,14 @@ class Machine(ABC):
     @abstractmethod
     def result(self) -> dict[str, Any]:
         """The whole answer."""
+
+    def streamed_result(self) -> dict[str, Any]:
+        """The whole answer as its stream has told it, where a wrapper has made one of its own, too."""
+        whole, self._whole = self._whole, None
+        try:
+            return self.result()
+        finally:
+            self._whole = whole
 
     # -- bytes ---------------------------------------------------------------------------------------------
 

@@ -54,5 +54,5 @@ class Replay:
     def fail_instead(self, ending: list[StreamEvent], error: APIError) -> list[StreamEvent]:
         return self.fail(error)
 
-    def result(self) -> dict[str, Any]:
+    def streamed_result(self) -> dict[str, Any]:
         raise TypeError("a log has no answer")

@@ -23,6 +23,7 @@ from flaskcompat.protocol.deltas import Citation, ToolResult
 from flaskcompat.protocol.machine import Machine, StreamEvent, filled
 from flaskcompat.protocol.response_items import FunctionCall, Item, Message, Reasoning
 from flaskcompat.protocol.tool_calls import Call, CallPiece
+from flaskcompat.protocol.usage import Usage
 
 #: What a response is that has not ended.
 RUNNING = ("queued", "in_progress")
@@ -345,7 +346,7 @@ def cancelled(response: Mapping[str, Any], number: int) -> tuple[dict[str, Any],
 
     :param number: the sequence number of the first of them.
     """
-    ended = {**response, "status": "cancelled"}
+    ended = {**response, "status": "cancelled", "usage": Usage().to_response()}
     # OpenAI's clients know no event of a name of its own for it.
     return ended, [_frame("response.incomplete", number, response=ended)]
 
@@ -353,7 +354,8 @@ def cancelled(response: Mapping[str, Any], number: int) -> tuple[dict[str, Any],
 def lost(response: Mapping[str, Any], number: int) -> tuple[dict[str, Any], list[str]]:
     """The same for one whose process has ended before it."""
     error = APIError("The process that made this response has ended.").error()
-    ended = {**response, "status": "failed", "error": {"code": "server_error", "message": error["message"]}}
+    ended = {**response, "status": "failed", "usage": Usage().to_response()}
+    ended["error"] = {"code": "server_error", "message": error["message"]}
     told = {"code": error["code"], "message": error["message"], "param": error["param"], "error": error}
     return ended, [_frame("response.failed", number, response=ended), _frame("error", number + 1, **told)]
 

@@ -176,7 +176,7 @@ class Background:
         machine = job.machine
         number, items = machine.number, 0
         frames = "".join(map(machine.encode, machine.start()))
-        known: dict[str, Any] | None = machine.result()
+        known: dict[str, Any] | None = machine.streamed_result()
         while True:
             if frames:
                 if not store.add_events(job.owner, job.id, number, split(frames), known):
@@ -196,7 +196,7 @@ class Background:
             if run.ended:
                 self._end(store, job, split(frames), run.error)
                 return
-            known = machine.result() if machine.items != items else None
+            known = machine.streamed_result() if machine.items != items else None
 
     def _end(self, store: ResponseStore, job: Job, frames: list[str], error: BaseException | None) -> None:
         machine = job.machine
@@ -207,7 +207,7 @@ class Background:
                 error = failed
         if error is not None:
             events = machine.fail(_as_api_error(job.tell, error))
-        answer = machine.result() | {"id": job.id}
+        answer = machine.streamed_result()
         store.end(job.owner, job.id, answer, [*frames, *map(machine.encode, events)])
 
     # -- telling the store -----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 _NAMED = re.compile(r"([A-Za-z0-9._-]{1,64})=([^=].*)", re.S)
 _DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")
@@ -41,15 +42,19 @@ def name_of(principal: Any) -> str | None:
 def owner_of(principal: Any) -> str | None:
     """Whose is what *principal* stores: a text that is no other's; None where nobody can tell.
 
-    A host's own principals are told apart by ``id``, else by ``name``; never taken for one of the keys.
+    A host's own principals are told apart by ``id``, those without one by ``name``; never taken for one of the keys.
     """
     if principal is None:
         return ""
     if isinstance(principal, Principal):
         return f"key:{principal.name}"
-    candidates = (principal, getattr(principal, "id", None), getattr(principal, "name", None))
-    found = next((value for value in candidates if isinstance(value, str | int) and not isinstance(value, bool)), None)
-    return None if found is None else f"user:{found}"
+    own = principal
+    if not isinstance(principal, str | int):
+        own = getattr(principal, "id", None)
+        if own is None:
+            own = getattr(principal, "name", None)
+    # By nothing else: two may look alike.
+    return f"user:{own}" if isinstance(own, str | int | UUID) and not isinstance(own, bool) else None
 
 
 def may_use(principal: Any, model: str) -> bool:

@@ -33,17 +33,28 @@ class Blobs:
             raise ValueError("needs fsspec: pip install 'flaskcompat[state]'") from None
         scheme = urlsplit(url).scheme
         try:
-            self._fs, root = fsspec.core.url_to_fs(url)
+            fs, root = fsspec.core.url_to_fs(url)
         except ImportError:
             extra = _EXTRAS.get(scheme)
             hint = f": pip install 'flaskcompat[{extra}]'" if extra else ""
             raise ValueError(f"needs the fsspec driver for {scheme}:{hint or ' install it'}") from None
         except ValueError:
             raise ValueError("is no URL that fsspec knows") from None
+        self._url, self._made = url, (os.getpid(), fs)
         self._root = root.rstrip("/")
-        protocol = self._fs.protocol
+        protocol = fs.protocol
         #: Whether they are files of this machine.
         self.is_local = "file" in ((protocol,) if isinstance(protocol, str) else protocol)
+
+    @property
+    def _fs(self) -> Any:
+        pid, fs = self._made
+        if pid != os.getpid():  # those that have threads of their own do not work in a forked child
+            import fsspec
+
+            fs, _ = fsspec.core.url_to_fs(self._url, skip_instance_cache=True)
+            self._made = os.getpid(), fs
+        return fs
 
     def create(self) -> NewBlob:
         """A new one, to be written piece by piece. Until its ``keep()`` it is not there.
@@ -124,10 +135,10 @@ class NewBlob:
 
         :raises StorageUnavailable: if it is not.
         """
-        self._is_over = True
         with _told():
             if self._path is None:
                 self._file.close()
+                self._is_over = True
                 return
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -135,6 +146,7 @@ class NewBlob:
             folder = os.path.dirname(self._final)
             os.makedirs(folder, exist_ok=True)
             os.replace(self._path, self._final)
+            self._is_over = True
             _sync_folder(folder)
 
     def discard(self) -> None:

@@ -29,20 +29,18 @@ class StoredFile:
     :param object: OpenAI's FileObject.
     :param blob: name of its bytes, None where there are none.
     :param sha256: of its bytes, in hex digits.
+    :param size: of its bytes, where they are kept; a wrapper may say something else of them.
     """
 
     object: dict[str, Any]
     content_type: str | None
     blob: str | None
     sha256: str | None
+    size: int
 
     @property
     def id(self) -> str:
         return str(self.object["id"])
-
-    @property
-    def size(self) -> int:
-        return int(self.object["bytes"])
 
 
 class FileStore:
@@ -67,7 +65,7 @@ class FileStore:
     ) -> None:
         self._records = records
         self._blobs = blobs
-        self._retention = Retention(records, ("file",), max_age, most, self._remove_bytes, clock)
+        self._retention = Retention(records, ("file",), max_age, most, self._remove_bytes, self._sweep, clock=clock)
         self._clock = clock
 
     @property
@@ -96,8 +94,6 @@ class FileStore:
         if not is_id(id):
             log.warning("a file is not remembered: its id, made by the wrapper, is none to be asked for")
             return
-        if blob is not None:
-            blob.keep()
         now = self._clock()
         own, general = object.get("expires_at"), self._retention.expiry(now)
         ends = [end for end in (own if isinstance(own, int | float) else None, general) if end is not None]
@@ -106,6 +102,7 @@ class FileStore:
             "content_type": content_type,
             "blob": blob and blob.name,
             "sha256": blob and blob.sha256,
+            "size": blob.size if blob is not None else 0,
         }
         record = Record(
             id=id,
@@ -118,7 +115,13 @@ class FileStore:
             expires_at=min(ends, default=None),
         )
         known = self._records.get("file", owner, id)
-        self._records.save([record])
+        if blob is not None:
+            blob.keep()
+        try:
+            self._records.save([record])
+        except BaseException:
+            self._remove_bytes([record])
+            raise
         if known is not None:  # a wrapper gave the same id again
             self._remove_bytes([known])
         self._retention.tidy()
@@ -154,12 +157,15 @@ class FileStore:
 
     def purge(self) -> int:
         """Delete what is too old or too much; gives how many files it was."""
-        if self._blobs is not None:
-            self._blobs.sweep()
+        self._sweep()
         return self._retention.purge()
 
     def close(self) -> None:
         self._records.close()
+
+    def _sweep(self) -> None:
+        if self._blobs is not None:
+            self._blobs.sweep()
 
     def _remove_bytes(self, records: list[Record]) -> None:
         for record in records:
@@ -173,4 +179,5 @@ class FileStore:
 
 def _stored(record: Record) -> StoredFile:
     body = record.body
-    return StoredFile(body["object"], body["content_type"], body["blob"], body["sha256"])
+    size = body["size"] if body["blob"] is not None else int(body["object"]["bytes"])
+    return StoredFile(body["object"], body["content_type"], body["blob"], body["sha256"], size)

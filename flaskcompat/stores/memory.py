@@ -50,14 +50,7 @@ class MemoryRecords:
 
     def save(self, records: Sequence[Record], *, keep: float | None = None) -> None:
         with self._lock:
-            for record in records:
-                self._remove(_key(record))
-                self._add(record)
-            if keep is not None:
-                for group in {_group(record) for record in records}:
-                    self._extend(group, self._clock() + keep)
-            while len(self._records) > MOST_RECORDS or self._bytes > self._most:
-                self._remove_group(next(iter(self._groups)))
+            self._save(records, keep)
 
     def get(self, kind: Kind, owner: str, id: str, parent: str | None = None) -> Record | None:
         with self._lock:
@@ -76,14 +69,8 @@ class MemoryRecords:
         return list(found.values())[::-1]
 
     def change(self, record: Record) -> bool:
-        key = _key(record)
         with self._lock:
-            known = self._find(key)
-            if known is None:
-                return False
-            self._records[key] = replace(known, text=record.text)
-            self._bytes += len(record.text) - len(known.text)
-            return True
+            return self._change(record)
 
     def delete(self, kind: Kind, owner: str, id: str, parent: str | None = None) -> bool:
         key: _Key = (kind, owner, parent, id)
@@ -124,21 +111,24 @@ class MemoryRecords:
 
     # -- responses that are made in the background -----------------------------------------------------------
 
-    def begin_run(self, record: Record, worker: str, events: Sequence[str], beat: float) -> None:
-        self.save([record])
+    def begin_run(
+        self, record: Record, worker: str, events: Sequence[str], beat: float, *, keep: float | None = None
+    ) -> None:
         with self._lock:
-            self._logs[record.id] = _Log(_key(record), worker, beat, list(events))
+            self._save([record], keep)
+            self._logs[record.id] = log = _Log(_key(record), worker, beat, [])
+            self._log(log, events)
 
     def add_events(self, id: str, first: int, events: Sequence[str], record: Record | None = None) -> bool:
         with self._lock:
             log = self._logs.get(id)
             if log is None or log.ended or first != len(log.events):
                 return False
-            log.events += events
+            self._log(log, events)
             log.beat = self._clock()
-        if record is not None:
-            self.change(record)
-        return True
+            if record is not None:
+                self._change(record)
+            return True
 
     def end_run(self, id: str, end: EndRun) -> Record | None:
         with self._lock:
@@ -146,11 +136,12 @@ class MemoryRecords:
             known = self._records.get(log.key) if log is not None and not log.ended else None
             if log is None or known is None:
                 return None
-            record, events = end(known, len(log.events))
-            log.events += events
+            record, events, more = end(known, len(log.events))
+            self._log(log, events)
             log.ended = True
-        self.change(record)
-        return record
+            self._change(record)
+            self._save(more, None)
+            return record
 
     def read_events(self, id: str, first: int, limit: int) -> LogPart | None:
         with self._lock:
@@ -182,6 +173,35 @@ class MemoryRecords:
 
     # -- under the lock --------------------------------------------------------------------------------------
 
+    def _save(self, records: Sequence[Record], keep: float | None) -> None:
+        for record in records:
+            self._remove(_key(record))
+            self._add(record)
+        if keep is not None:
+            for group in {_group(record) for record in records}:
+                self._extend(group, self._clock() + keep)
+        self._make_room()
+
+    def _change(self, record: Record) -> bool:
+        key = _key(record)
+        known = self._find(key)
+        if known is None:
+            return False
+        self._records[key] = replace(known, text=record.text)
+        self._bytes += len(record.text) - len(known.text)
+        return True
+
+    def _log(self, log: _Log, events: Sequence[str]) -> None:
+        log.events += events
+        self._bytes += sum(map(len, events))
+        group = _group(self._records[log.key])
+        self._groups[group] = self._groups.pop(group)  # as the last one
+        self._make_room()
+
+    def _make_room(self) -> None:
+        while len(self._records) > MOST_RECORDS or self._bytes > self._most:
+            self._remove_group(next(iter(self._groups)))
+
     def _find(self, key: _Key) -> Record | None:
         record = self._records.get(key)
         return None if record is None or _is_over(record, self._clock()) else record
@@ -199,8 +219,10 @@ class MemoryRecords:
         if record is None:
             return
         self._bytes -= len(record.text)
-        if record.kind == "response":
-            self._logs.pop(record.id, None)
+        log = self._logs.get(record.id)
+        if log is not None and log.key == key:
+            del self._logs[record.id]
+            self._bytes -= sum(map(len, log.events))
         group = _group(record)
         self._groups[group].discard(key)
         if not self._groups[group]:

@@ -110,8 +110,9 @@ class LogPart:
     ended: bool
 
 
-#: Given the record of a response that is being made and the number of its next event: its last record and events.
-EndRun = Callable[[Record, int], tuple[Record, Sequence[str]]]
+#: Given the record of a response that is being made and the number of its next event: its last record and events, and
+#: further records that are saved with them.
+EndRun = Callable[[Record, int], tuple[Record, Sequence[str], Sequence[Record]]]
 
 
 class UnknownCursor(LookupError):
@@ -153,8 +154,10 @@ class Records(Protocol):
 
     # -- responses that are made in the background, and the logs of their events; each ends once --------------
 
-    def begin_run(self, record: Record, worker: str, events: Sequence[str], beat: float) -> None:
-        """Save *record*, and begin its log with *events*.
+    def begin_run(
+        self, record: Record, worker: str, events: Sequence[str], beat: float, *, keep: float | None = None
+    ) -> None:
+        """Save *record*, and begin its log with *events*; *keep* as in :meth:`save`.
 
         :param worker: the process that makes it, or is to.
         :param beat: when somebody has spoken of it, as :meth:`beat` says it.

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from flaskcompat.errors import NothingStored
+from flaskcompat.errors import InvalidValue, NothingStored
 from flaskcompat.log import log
 from flaskcompat.protocol import sse
 from flaskcompat.protocol.ids import IdFactory, new_id
 from flaskcompat.protocol.listed_items import ID_PREFIXES, listed_item
-from flaskcompat.protocol.responses import cancelled, lost
+from flaskcompat.protocol.responses import RUNNING, cancelled, lost
 from flaskcompat.stores.records import Kind, LogPart, Page, Query, Record, Records, is_id
 from flaskcompat.stores.retention import Retention
 
@@ -26,6 +26,8 @@ MOST_ITEMS = 10_000
 LOST_AFTER = 30.0
 _MOST_LOST = 100
 
+# A response that ended so is a part of its conversation.
+_SAID = ("completed", "incomplete")
 _WORDS = {"chat.completion": "chat completion"}
 _OWN_ID = re.compile(r"[a-z]+_[0-9a-f]{32}")
 _KINDS: tuple[Kind, ...] = ("response", "chat.completion", "conversation", "item")
@@ -100,7 +102,15 @@ class ResponseStore:
         if not chain:
             raise NothingStored("response")
         items: list[dict[str, Any]] = []
-        for body in (record.body for record in chain):
+        bodies = [record.body for record in chain]
+        if bodies[-1]["response"]["status"] in RUNNING:
+            raise InvalidValue("The previous response has not ended.", param="previous_response_id")
+        if any(body["response"].get("conversation") for body in bodies):
+            raise InvalidValue(
+                "The previous response belongs to a conversation: give 'conversation' in place of it.",
+                param="previous_response_id",
+            )
+        for body in bodies:
             items += body["input"]
             items += body["response"].get("output") or ()
         return Context(items, previous=previous, group=chain[-1].group)
@@ -108,8 +118,8 @@ class ResponseStore:
     def in_conversation(self, owner: str, conversation: str) -> Context:
         """The context of a response in a conversation: all of its items."""
         self._known("conversation", owner, conversation)
-        query = Query("item", owner, parent=conversation, limit=MOST_ITEMS, descending=False)
-        items = [record.body for record in self._records.page(query).records]
+        query = Query("item", owner, parent=conversation, limit=MOST_ITEMS)
+        items = [record.body for record in self._records.page(query).records[::-1]]
         return Context(items, conversation=conversation, group=conversation)
 
     def save_response(
@@ -141,9 +151,9 @@ class ResponseStore:
             expires_at=self._retention.expiry(now),
         )
         records = [record]
-        if context.conversation is not None:
+        if context.conversation is not None and response.get("status") in _SAID:
             said = [*given, *(response.get("output") or ())]
-            records += [self._item(owner, context.conversation, item, now) for item in said]
+            records += self._items(owner, context.conversation, said, now)
         self._save(records, extend=bool(context.group))
 
     # -- responses in the background -------------------------------------------------------------------------
@@ -178,14 +188,15 @@ class ResponseStore:
             created_at=now,
             expires_at=self._retention.expiry(now),
         )
-        self._records.begin_run(record, worker, frames, now + patience)
+        keep = self._retention.max_age or None if context.group else None
+        self._records.begin_run(record, worker, frames, now + patience, keep=keep)
         self._retention.tidy()
 
     def task(self, owner: str, id: str) -> Task:
         """What has to be known to make a response that waits for it."""
         body = self._known("response", owner, id).body
         number, ended = self._records.progress([id]).get(id, (0, True))
-        if ended or body["task"] is None:
+        if ended or body["task"] is None or body["response"]["status"] != "queued":
             raise NothingStored("response")
         return Task(body["response"], body["input"], body["task"], number)
 
@@ -209,17 +220,16 @@ class ResponseStore:
 
         :param response: it, as it is now.
         """
-        ended = self._records.end_run(
-            id, lambda record, _: (record.with_body(record.body | {"response": response, "task": None}), frames)
-        )
-        if ended is None:
-            return False
-        body = ended.body
-        if body["conversation"] is not None and response["status"] in ("completed", "incomplete"):
-            now = self._clock()
-            said = [*body["input"], *response["output"]]
-            self._save([self._item(owner, body["conversation"], item, now) for item in said], extend=True)
-        return True
+
+        def end(record: Record, _: int) -> tuple[Record, Sequence[str], list[Record]]:
+            body = record.body | {"response": response, "task": None}
+            items: list[Record] = []
+            if body["conversation"] is not None and response["status"] in _SAID:
+                said = [*body["input"], *response["output"]]
+                items = self._items(owner, body["conversation"], said, self._clock())
+            return record.with_body(body), frames, items
+
+        return self._records.end_run(id, end) is not None
 
     def cancel(self, owner: str, id: str) -> dict[str, Any] | None:
         """End a response that is being made in the background; gives it as it is then, None if it was made in front."""
@@ -342,7 +352,7 @@ class ResponseStore:
             created_at=now,
             expires_at=self._retention.expiry(now),
         )
-        self._save([record, *(self._item(owner, id, item, now) for item in items)])
+        self._save([record, *self._items(owner, id, items, now)])
         return conversation
 
     def conversation(self, owner: str, id: str) -> dict[str, Any]:
@@ -362,7 +372,7 @@ class ResponseStore:
         """Add *items* at the end of a conversation; gives them as lists show them."""
         self._known("conversation", owner, conversation)
         now = self._clock()
-        records = [self._item(owner, conversation, item, now) for item in items]
+        records = self._items(owner, conversation, items, now)
         self._save(records, extend=True)
         return [record.body for record in records]
 
@@ -395,10 +405,16 @@ class ResponseStore:
             self._records.save(records, keep=self._retention.max_age or None if extend else None)
             self._retention.tidy()
 
-    def _item(self, owner: str, conversation: str, item: Mapping[str, Any], now: float) -> Record:
-        id = item.get("id")
-        if not (isinstance(id, str) and _OWN_ID.fullmatch(id)):
-            id = self._ids(_prefix(item))
+    def _items(self, owner: str, conversation: str, items: Iterable[Mapping[str, Any]], now: float) -> list[Record]:
+        made: dict[str, Record] = {}
+        for item in items:
+            id = item.get("id")
+            if not (isinstance(id, str) and _OWN_ID.fullmatch(id)) or id in made:
+                id = self._ids(_prefix(item))
+            made[id] = self._item(owner, conversation, item, id, now)
+        return list(made.values())
+
+    def _item(self, owner: str, conversation: str, item: Mapping[str, Any], id: str, now: float) -> Record:
         return Record(
             id=id,
             kind="item",
@@ -430,7 +446,7 @@ def _ended(
 ) -> Any:
     body = record.body
     response, frames = end(body["response"], number)
-    return record.with_body(body | {"response": response}), frames
+    return record.with_body(body | {"response": response, "task": None}), frames, ()
 
 
 def _stored_id(id: Any) -> str | None:

@@ -22,6 +22,7 @@ class Retention:
     :param max_age: seconds for which a record is kept; 0: until it is deleted.
     :param most: bytes that all of them may take; None: any number.
     :param on_gone: called with those that were deleted.
+    :param also: called when it is looked what is to go.
     :param clock: gives seconds since the epoch.
     """
 
@@ -32,6 +33,8 @@ class Retention:
         max_age: float,
         most: int | None,
         on_gone: Callable[[list[Record]], None] | None = None,
+        also: Callable[[], None] | None = None,
+        *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.max_age = max_age
@@ -39,6 +42,7 @@ class Retention:
         self._kinds = kinds
         self._most = most
         self._on_gone = on_gone
+        self._also = also
         self._clock = clock
         self._next = 0.0
         self._lock = threading.Lock()
@@ -52,6 +56,8 @@ class Retention:
         if monotonic() < self._next or not self._lock.acquire(blocking=False):
             return
         try:
+            if self._also is not None:
+                self._also()
             gone = self._purge_some()
             # A backlog goes in small steps, at once.
             self._next = monotonic() + (0.0 if gone >= _STEP else _INTERVAL)

@@ -32,7 +32,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.types import BigInteger, Boolean, Double, Integer, String
 
 from flaskcompat.log import log
@@ -159,6 +159,7 @@ class SqlRecords:
         with self._saving:  # those that wait meanwhile are saved by one of them, in one transaction
             if not save.done:
                 self._gather()
+            while not save.done:
                 self._save_waiting()
         if isinstance(save.error, StorageUnavailable):
             raise StorageUnavailable  # others may be told of that one
@@ -184,8 +185,8 @@ class SqlRecords:
             try:
                 with self._transaction(tells_conflicts=True) as connection:
                     self._insert(connection, saves)
-            except IntegrityError:
-                # An id that a wrapper has made may have been there before.
+            except (DataError, IntegrityError):
+                # An id that a wrapper has made may have been there before; or one of them is none for a database.
                 for save in saves:
                     self._replace(save)
         except BaseException as error:
@@ -313,10 +314,12 @@ class SqlRecords:
 
     # -- responses that are made in the background -----------------------------------------------------------
 
-    def begin_run(self, record: Record, worker: str, events: Sequence[str], beat: float) -> None:
+    def begin_run(
+        self, record: Record, worker: str, events: Sequence[str], beat: float, *, keep: float | None = None
+    ) -> None:
         run = {"id": record.id, "owner": record.owner, "worker": worker, "beat": beat, "ended": False}
         with self._transaction() as connection:
-            connection.execute(insert(_records), [_row(record)])
+            self._insert(connection, [_Save([record], keep)])
             connection.execute(insert(_runs), run)
             _add_events(connection, record.id, 0, events)
 
@@ -343,9 +346,12 @@ class SqlRecords:
             numbers = select(func.max(_events.c.number)).where(_events.c.run == id)
             last = connection.execute(numbers).scalar()
             number = 0 if last is None else last + 1
-            record, events = end(_record(row), number)
+            record, events, more = end(_record(row), number)
             _add_events(connection, id, number, events)
-            _change(connection, record)
+            logged = select(func.sum(func.length(_events.c.text))).where(_events.c.run == id)
+            _change(connection, replace(record, size=int(connection.execute(logged).scalar() or 0)))
+            if more:
+                connection.execute(insert(_records), [_row(other) for other in more])
         return record
 
     def read_events(self, id: str, first: int, limit: int) -> LogPart | None:
@@ -389,7 +395,7 @@ class SqlRecords:
             with (self._reading if reads else self._engine).begin() as connection:
                 yield connection
         except (SQLAlchemyError, NewerDatabase) as error:
-            if tells_conflicts and isinstance(error, IntegrityError):
+            if tells_conflicts and isinstance(error, DataError | IntegrityError):
                 raise
             log.opt(exception=error).error("the database did not answer in order")
             raise StorageUnavailable from None
@@ -461,10 +467,17 @@ def _is(kind: Kind, owner: str, id: str, place: str) -> tuple[Any, ...]:
 def _make_engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
         return create_engine(
-            url, pool_size=_POOL, max_overflow=_MORE, pool_timeout=_POOL_TIMEOUT, pool_pre_ping=True, pool_recycle=1800
+            url,
+            hide_parameters=True,
+            pool_size=_POOL,
+            max_overflow=_MORE,
+            pool_timeout=_POOL_TIMEOUT,
+            pool_pre_ping=True,
+            pool_recycle=1800,
         )
     engine = create_engine(
         url,
+        hide_parameters=True,  # contents do not belong in logs
         pool_size=_POOL,
         max_overflow=_MORE,
         pool_timeout=_POOL_TIMEOUT,

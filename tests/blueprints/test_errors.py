@@ -215,7 +215,7 @@ def test_chat_parameters(app: Flask, change: dict[str, Any], code: str, param: s
         ({"tools": [{"type": "function", "name": "f", "parameters": 3}]}, "invalid_type", "tools[0].parameters"),
         ({"reasoning": "high"}, "invalid_type", "reasoning"),
         ({"include": ["a", 3]}, "invalid_type", "include[1]"),
-        ({"background": True}, "invalid_value", "background"),
+        ({"background": True, "store": False}, "invalid_value", "background"),
         ({"conversation": 3}, "invalid_type", "conversation"),
         ({"conversation": {}}, "missing_required_parameter", "conversation.id"),
         ({"conversation": "conv_1", "previous_response_id": "resp_1"}, "invalid_value", "conversation"),

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -168,6 +169,9 @@ def test_host_s_users_are_told_apart() -> None:
         "d": "same",
         "e": True,
         "f": SimpleNamespace(),
+        "g": SimpleNamespace(id=UUID(int=1), name="same"),
+        "h": SimpleNamespace(id=UUID(int=2), name="same"),
+        "i": SimpleNamespace(id=object(), name="same"),
     }
     app = Flask("host")
     compat = FlaskCompat(app, authenticate=lambda request: users.get(request.headers.get("x-user", "")))
@@ -180,7 +184,7 @@ def test_host_s_users_are_told_apart() -> None:
     for user in users:
         for other, id in made.items():
             # A text and an object may be the same user of the host's; who cannot be told apart sees nothing.
-            sees = user not in ("e", "f") and (user == other or {user, other} == {"c", "d"})
+            sees = user not in ("e", "f", "i") and (user == other or {user, other} == {"c", "d"})
             status = client.get(f"/v1/responses/{id}", headers={"x-user": user}).status_code
             assert status == (200 if sees else 404), (user, other)
 
@@ -196,3 +200,14 @@ def test_answer_whose_id_is_the_wrapper_s_own(caplog: Any) -> None:
     again = post(app, "/v1/responses", response_body(previous_response_id="resp_mine"))
     assert again.status_code == 200
     assert json.loads(again.get_data())["previous_response_id"] == "resp_mine"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_was_streamed_is_kept_as_it_was_told(mode: str) -> None:
+    answer = {"id": "resp_mine", "object": "response", "output": [{"type": "message", "content": [], "id": "msg_mine"}]}
+    app = make_app(m=scripted([answer], mode))
+    with serving(app) as url:
+        text = httpx.post(f"{url}/v1/responses", json=response_body(stream=True), timeout=TIMEOUT).text
+        last = events_of(text)[-1]["response"]
+        assert last["id"] == events_of(text)[0]["response"]["id"]
+        assert httpx.get(f"{url}/v1/responses/{last['id']}").json() == last

@@ -30,7 +30,7 @@ END = b"--b--\r\n"
 
 
 def read(body: bytes, kind: type[io.BytesIO] = io.BytesIO, boundary: str | None = "b") -> Form:
-    return read_form(kind(body), boundary, io.BytesIO)
+    return read_form(kind(body), boundary, lambda name: io.BytesIO())
 
 
 @pytest.mark.parametrize("kind", [io.BytesIO, Dripping])

@@ -219,8 +219,11 @@ def test_log_of_a_run(records: Records) -> None:
     found = records.get("response", "alice", "r")
     assert found is not None and found.body == {"so": "far"}
     assert records.read_events("r", 1, 2) == LogPart(["1", "2"], False)
-    ended = records.end_run("r", lambda record, number: (record.with_body({"at": number}), ["5", "6"]))
-    assert ended == records.get("response", "alice", "r") == made.with_body({"at": 5})
+    ended = records.end_run(
+        "r", lambda record, number: (record.with_body({"at": number}), ["5", "6"], [response("more")])
+    )
+    found = records.get("response", "alice", "r")
+    assert ended is not None and found is not None and ended.body == found.body == {"at": 5}
     assert records.read_events("r", 3, 3) == LogPart(["3", "4", "5"], False)
     assert records.read_events("r", 6, 3) == LogPart(["6"], True)
     assert records.read_events("r", 7, 3) == LogPart([], True)
@@ -229,13 +232,13 @@ def test_log_of_a_run(records: Records) -> None:
 
 def test_run_ends_once(records: Records) -> None:
     records.begin_run(response("r"), "worker", ["0"], T0)
-    assert records.end_run("r", lambda record, number: (record.with_body({"first": True}), ["end"])) is not None
-    assert records.end_run("r", lambda record, number: (record.with_body({"second": True}), ["end"])) is None
+    assert records.end_run("r", lambda record, number: (record.with_body({"first": True}), ["end"], [])) is not None
+    assert records.end_run("r", lambda record, number: (record.with_body({"second": True}), ["end"], [])) is None
     assert not records.add_events("r", 2, ["2"], response("r"))
     found = records.get("response", "alice", "r")
     assert found is not None and found.body == {"first": True}
     assert records.read_events("r", 0, 9) == LogPart(["0", "end"], True)
-    assert records.end_run("other", lambda record, number: (record, [])) is None
+    assert records.end_run("other", lambda record, number: (record, [], [])) is None
 
 
 def test_end_that_fails_is_none(records: Records) -> None:
@@ -248,7 +251,7 @@ def test_end_that_fails_is_none(records: Records) -> None:
 def test_runs_of_whom_nobody_speaks(records: Records, clock: Clock) -> None:
     for id in ("a", "b", "c"):
         records.begin_run(response(id), "worker", [], T0)
-    records.end_run("c", lambda record, number: (record, []))
+    records.end_run("c", lambda record, number: (record, [], []))
     assert records.silent_runs(clock.now, 10) == []
     clock.now += 10
     assert records.beat("worker", ["a", "c", "unknown"], clock.now) == ["c", "unknown"]

@@ -17,7 +17,7 @@ from .places import Clock
 
 
 def answer(id: str, text: str = "x") -> dict[str, Any]:
-    return {"id": id, "object": "response", "output": [{"type": "message", "content": text}]}
+    return {"id": id, "object": "response", "status": "completed", "output": [{"type": "message", "content": text}]}
 
 
 def keep(store: ResponseStore, id: str, context: Context) -> None:
@@ -93,3 +93,32 @@ def test_whole_conversation_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NothingStored):
         store.conversation("a", first)
     assert len(store.in_conversation("a", second).items) == 2
+
+
+def test_logs_count_as_bytes() -> None:
+    records = MemoryRecords(most=1000)
+    records.save([Record("old", "response", "a", "{}")])
+    records.begin_run(Record("r", "response", "a", "{}"), "worker", ["x" * 400], 0.0)
+    assert records.get("response", "a", "old") is not None
+    assert records.add_events("r", 1, ["x" * 590, "y" * 8])
+    assert records.get("response", "a", "old") is None and records.get("response", "a", "r") is not None
+    assert records.delete("response", "a", "r") and records._bytes == 0
+
+
+def test_chain_that_goes_on_in_the_background_is_kept(records: Records, clock: Clock) -> None:
+    store = ResponseStore(records, max_age=100, most=None, clock=clock)
+    keep(store, "resp_1", Context())
+    clock.now += 90
+    store.begin("alice", {**answer("resp_2"), "status": "queued"}, [], store.continued("alice", "resp_1"), "w", [])
+    clock.now += 50
+    store.purge()
+    assert store.response("alice", "resp_2")["id"] == "resp_2"
+
+
+def test_item_that_comes_twice_is_there_twice(records: Records) -> None:
+    store = ResponseStore(records, max_age=100, most=None)
+    item = {"id": "msg_" + "0" * 32, "role": "user", "content": "x"}
+    id = store.create_conversation("alice", [item, item], {})["id"]
+    assert len(store.in_conversation("alice", id).items) == 2
+    store.add_items("alice", id, [item])
+    assert len(store.in_conversation("alice", id).items) == 2
