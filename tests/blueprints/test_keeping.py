@@ -16,6 +16,7 @@ from flask import Flask
 
 from flaskcompat import FlaskCompat
 from flaskcompat.stores.records import Record, StorageUnavailable
+from flaskcompat.stores.responses import Context
 
 from ..support import (
     TIMEOUT,
@@ -211,3 +212,42 @@ def test_what_was_streamed_is_kept_as_it_was_told(mode: str) -> None:
         last = events_of(text)[-1]["response"]
         assert last["id"] == events_of(text)[0]["response"]["id"]
         assert httpx.get(f"{url}/v1/responses/{last['id']}").json() == last
+
+
+def test_response_that_has_not_ended_is_not_continued() -> None:
+    app = make_app(m=returning("x"))
+    store = app.extensions["flaskcompat"].stores.responses
+    response = post(app, "/v1/responses", response_body()).json | {"id": "resp_running", "status": "in_progress"}
+    store.begin("", response, [], Context(), "worker", [])
+    answer = post(app, "/v1/responses", response_body(previous_response_id="resp_running"))
+    assert answer.status_code == 400 and answer.json["error"]["param"] == "previous_response_id"
+
+
+def test_response_of_a_conversation_is_continued_by_that() -> None:
+    app = make_app(m=returning("x"))
+    conversation = post(app, "/v1/conversations", {}).json["id"]
+    id = post(app, "/v1/responses", response_body(conversation=conversation)).json["id"]
+    answer = post(app, "/v1/responses", response_body(previous_response_id=id))
+    assert answer.status_code == 400 and "conversation" in answer.json["error"]["message"]
+
+
+def test_too_many_that_wait_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app(m=returning("x"))
+    monkeypatch.setattr("flaskcompat.runtime.background.MOST_WAITING", 0)
+    answer = post(app, "/v1/responses", response_body(background=True))
+    assert answer.status_code == 429 and answer.headers["Retry-After"] == "1"
+
+
+def test_head_of_a_log_has_no_body() -> None:
+    app = make_app(m=returning("x"))
+    with serving(app) as url:
+        id = httpx.post(f"{url}/v1/responses", json=response_body(background=True), timeout=TIMEOUT).json()["id"]
+        assert eventually(lambda: httpx.get(f"{url}/v1/responses/{id}").json()["status"] == "completed")
+        head = httpx.head(f"{url}/v1/responses/{id}?stream=true", timeout=TIMEOUT)
+        assert head.status_code == 200 and head.headers["content-type"].startswith("text/event-stream")
+
+
+@pytest.mark.parametrize("path", ["files?purpose=%00", "chat/completions?model=%00"])
+def test_filter_that_no_database_takes(path: str) -> None:
+    answer = make_app(m=returning("x")).test_client().get(f"/v1/{path}")
+    assert answer.status_code == 400
