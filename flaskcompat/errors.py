@@ -9,8 +9,9 @@
      +-- APIError                        500  server_error
           +-- PipelineError              500  pipeline_error
           +-- PipelineTimeout            504  pipeline_timeout
-          +-- ShuttingDown               503  shutting_down
-          +-- ConcurrencyLimit           429  concurrency_limit (rate_limit_error)
+          +-- TryAgain                        with Retry-After; those of stores and queues, too
+          |    +-- ShuttingDown          503  shutting_down
+          |    +-- ConcurrencyLimit      429  concurrency_limit (rate_limit_error)
           +-- Unauthorized               401  invalid_api_key (authentication_error)
           +-- InvalidRequest             400  invalid_request_error
                +-- InvalidHTTP                invalid_http
@@ -24,6 +25,7 @@
                +-- PreviousResponseNotFound   previous_response_not_found
                +-- NotFound              404  not_found
                |    +-- ModelNotFound    404  model_not_found
+               |    +-- NothingStored    404  not_found
                +-- MethodNotAllowed      405  method_not_allowed
                +-- RequestTooLarge       413  request_too_large
                +-- UnsupportedMediaType  415  unsupported_media_type
@@ -162,23 +164,24 @@ class PipelineTimeout(APIError):
     message = "The pipeline did not answer in time."
 
 
-class ShuttingDown(APIError):
+class TryAgain(APIError):
+    """The same request may be answered a moment later."""
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Retry-After": "1"})
+
+
+class ShuttingDown(TryAgain):
     status = 503
     code = "shutting_down"
     message = "The server is shutting down."
 
-    def __init__(self) -> None:
-        super().__init__(headers={"Retry-After": "1"})
 
-
-class ConcurrencyLimit(APIError):
+class ConcurrencyLimit(TryAgain):
     status = 429
     type = "rate_limit_error"
     code = "concurrency_limit"
     message = "Too many answers are being made at the moment; try again."
-
-    def __init__(self) -> None:
-        super().__init__(headers={"Retry-After": "1"})
 
 
 class Unauthorized(APIError):

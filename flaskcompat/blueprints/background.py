@@ -12,7 +12,7 @@ from flaskcompat.blueprints.access import current_owner, current_principal
 from flaskcompat.blueprints.failures import failure, json_reply
 from flaskcompat.blueprints.replies import admit, client_gone, replay
 from flaskcompat.blueprints.requests import current_request
-from flaskcompat.errors import APIError, ShuttingDown
+from flaskcompat.errors import ShuttingDown, TryAgain
 from flaskcompat.log import log, request_id
 from flaskcompat.protocol.responses import ResponseMachine
 from flaskcompat.runtime.admission import Left
@@ -31,13 +31,10 @@ QUEUE_PATIENCE = 3600.0
 _SECRET = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
 
 
-class QueueUnavailable(APIError):
+class QueueUnavailable(TryAgain):
     status = 503
     code = "queue_unavailable"
     message = "The server cannot reach its queue at the moment."
-
-    def __init__(self) -> None:
-        super().__init__(headers={"Retry-After": "1"})
 
 
 def make_in_background(

@@ -72,11 +72,6 @@ class FileStore:
     def keeps_bytes(self) -> bool:
         return self._blobs is not None
 
-    @property
-    def is_local(self) -> bool:
-        """Whether the bytes are in files of this machine."""
-        return self._blobs is not None and self._blobs.is_local
-
     def begin(self) -> NewBlob:
         """Bytes to be written; only where they are kept."""
         assert self._blobs is not None

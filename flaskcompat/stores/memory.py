@@ -24,7 +24,6 @@ class _Log:
     """The events of a response that is or was made in the background."""
 
     key: _Key
-    worker: str
     beat: float
     events: list[str]
     ended: bool = False
@@ -116,7 +115,7 @@ class MemoryRecords:
     ) -> None:
         with self._lock:
             self._save([record], keep)
-            self._logs[record.id] = log = _Log(_key(record), worker, beat, [])
+            self._logs[record.id] = log = _Log(_key(record), beat, [])
             self._log(log, events)
 
     def add_events(self, id: str, first: int, events: Sequence[str], record: Record | None = None) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
-from flaskcompat.errors import APIError
+from flaskcompat.errors import TryAgain
 from flaskcompat.protocol import sse
 
 #: What there is.
@@ -18,15 +18,12 @@ Kind = Literal["response", "chat.completion", "conversation", "item", "file"]
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-class StorageUnavailable(APIError):
+class StorageUnavailable(TryAgain):
     """The store cannot be reached, or does not answer in order."""
 
     status = 503
     code = "storage_unavailable"
     message = "The server cannot reach what it has stored at the moment."
-
-    def __init__(self) -> None:
-        super().__init__(headers={"Retry-After": "1"})
 
 
 def is_id(text: str) -> bool:

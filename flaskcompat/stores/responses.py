@@ -233,11 +233,11 @@ class ResponseStore:
 
     def cancel(self, owner: str, id: str) -> dict[str, Any] | None:
         """End a response that is being made in the background; gives it as it is then, None if it was made in front."""
-        found = self._known("response", owner, id)
+        self._known("response", owner, id)
         if self._records.read_events(id, 0, 1) is None:
             return None
         ended = self._records.end_run(id, partial(_ended, cancelled))
-        response: dict[str, Any] = (ended or self._known("response", owner, id) or found).body["response"]
+        response: dict[str, Any] = (ended or self._known("response", owner, id)).body["response"]
         return response
 
     def fail(self, id: str) -> None:
