@@ -111,7 +111,7 @@ def idle(server: Server) -> Figures:
 
 
 def upload(server: Server) -> Figures:
-    """One large file."""
+    """One large file; and back, where the server keeps it."""
     edge = b"----edge"
     fields = b'--%b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nuser_data\r\n--%b\r\n' % (edge, edge)
     fields += b'Content-Disposition: form-data; name="file"; filename="big.bin"\r\n'
@@ -122,7 +122,7 @@ def upload(server: Server) -> Figures:
     head += f"Content-Length: {len(fields) + _UPLOAD_MB * len(piece) + len(end)}\r\n\r\n"
     server.forget_peak()
     memory, begun = server.memory(), time.perf_counter()
-    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=_LIMIT) as connection:
         connection.sendall(head.encode() + fields)
         for _ in range(_UPLOAD_MB):
             connection.sendall(piece)
@@ -131,10 +131,28 @@ def upload(server: Server) -> Figures:
         while data := connection.recv(65536):
             answer += data
     took = time.perf_counter() - begun
-    if not answer.startswith(b"HTTP/1.1 200") or json.loads(answer.partition(b"\r\n\r\n")[2])["object"] != "file":
+    if not answer.startswith(b"HTTP/1.1 200"):
         raise SystemExit(f"the upload was not taken: {answer[:200]!r}")
     yield f"upload of {_UPLOAD_MB} MB, MB/s", _UPLOAD_MB / took
     yield f"upload of {_UPLOAD_MB} MB, memory grows by MB", server.memory(peak=True) - memory
+    id = json.loads(answer.partition(b"\r\n\r\n")[2])["id"]
+    server.forget_peak()
+    memory, begun = server.memory(), time.perf_counter()
+    got = _download(server, f"/v1/files/{id}/content")
+    took = time.perf_counter() - begun
+    if got >= _UPLOAD_MB * len(piece):
+        yield f"download of {_UPLOAD_MB} MB, MB/s", _UPLOAD_MB / took
+        yield f"download of {_UPLOAD_MB} MB, memory grows by MB", server.memory(peak=True) - memory
+
+
+def _download(server: Server, path: str) -> int:
+    """Bytes of the answer."""
+    buffer, got = bytearray(1 << 18), 0
+    with socket.create_connection(("127.0.0.1", server.port), timeout=_LIMIT) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        while count := connection.recv_into(buffer):
+            got += count
+    return got
 
 
 def start(server: Server) -> Figures:

@@ -6,7 +6,6 @@ import os
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -36,6 +35,7 @@ from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, NoSuchModul
 from sqlalchemy.types import BigInteger, Boolean, Double, Integer, String
 
 from flaskcompat.log import log
+from flaskcompat.stores.groups import GroupCommit
 from flaskcompat.stores.migrations import NewerDatabase, is_current, migrate
 from flaskcompat.stores.records import EndRun, Kind, LogPart, Page, Query, Record, StorageUnavailable, UnknownCursor
 
@@ -47,9 +47,6 @@ _BUSY_PAUSE = 0.01
 _CHECKPOINT = 4000
 # Connections of one process. Each is held for a transaction, never while a model runs.
 _POOL, _MORE, _POOL_TIMEOUT = 10, 20, 30.0
-# Two threads that save something within so many seconds will do so again: it is worth so many seconds to save what both
-# have in one transaction, since a transaction takes as long as four records.
-_CLOSE, _GATHER = 0.005, 0.001
 # What is saved in one transaction at most, of those who wait for it.
 _MOST_SAVES = 64
 # A group whose end is no more than this part of its time away from where it would be moved stays as it is: else each
@@ -119,9 +116,8 @@ class _Save:
     """What one thread wants to have saved."""
 
     records: Sequence[Record]
-    keep: float | None
-    done: bool = False
-    error: BaseException | None = None
+    keep: float | None = None
+    error: StorageUnavailable | None = None
 
 
 class SqlRecords:
@@ -144,9 +140,7 @@ class SqlRecords:
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._saving = threading.Lock()
-        self._waiting: deque[_Save] = deque()
-        self._last_save = 0.0, 0  # when, and by which thread
+        self._group = GroupCommit(self._save_all, _MOST_SAVES)
 
     def forget_connections(self) -> None:
         """In a forked child: open connections of its own."""
@@ -155,46 +149,21 @@ class SqlRecords:
 
     def save(self, records: Sequence[Record], *, keep: float | None = None) -> None:
         save = _Save(records, keep)
-        self._waiting.append(save)
-        with self._saving:  # those that wait meanwhile are saved by one of them, in one transaction
-            if not save.done:
-                self._gather()
-            while not save.done:
-                self._save_waiting()
-        if isinstance(save.error, StorageUnavailable):
-            raise StorageUnavailable  # others may be told of that one
+        try:
+            self._group.commit(save)
+        except StorageUnavailable:
+            raise StorageUnavailable from None  # others are told of that one
         if save.error is not None:
             raise save.error
 
-    def _gather(self) -> None:
-        """Wait a moment for others, where they have just saved something; one that is alone is not held up."""
-        now, thread = monotonic(), threading.get_ident()
-        before, last = self._last_save
-        if last != thread and now - before < _CLOSE:
-            time.sleep(_GATHER)
-        self._last_save = monotonic(), thread
-
-    def _save_waiting(self) -> None:
-        saves: list[_Save] = []
+    def _save_all(self, saves: list[_Save]) -> None:
         try:
-            while len(saves) < _MOST_SAVES:
-                saves.append(self._waiting.popleft())
-        except IndexError:
-            pass
-        try:
-            try:
-                with self._transaction(tells_conflicts=True) as connection:
-                    self._insert(connection, saves)
-            except (DataError, IntegrityError):
-                # An id that a wrapper has made may have been there before; or one of them is none for a database.
-                for save in saves:
-                    self._replace(save)
-        except BaseException as error:
+            with self._transaction(tells_conflicts=True) as connection:
+                self._insert(connection, saves)
+        except (DataError, IntegrityError):
+            # An id that a wrapper has made may have been there before; or one of them is none for a database.
             for save in saves:
-                save.error = save.error or error
-        finally:
-            for save in saves:
-                save.done = True
+                self._replace(save)
 
     def _replace(self, save: _Save) -> None:
         try:

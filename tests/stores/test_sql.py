@@ -214,7 +214,7 @@ def test_those_who_wait_are_saved_together(database_url: str, monkeypatch: pytes
     threads += [threading.Thread(target=save, args=[record]) for record in (response("1"), broken, response("first"))]
     for thread in threads[1:]:
         thread.start()
-    assert eventually(lambda: len(records._waiting) == 3)
+    assert eventually(lambda: records._group.waiting == 3)
     go.set()
     for thread in threads:
         thread.join(TIMEOUT)
@@ -225,43 +225,16 @@ def test_those_who_wait_are_saved_together(database_url: str, monkeypatch: pytes
     records.close()
 
 
-def test_more_than_go_into_one_transaction_are_all_saved(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sql, "_MOST_SAVES", 2)
-    records = SqlRecords(sqlite_url)
-    records.save([response("first")])
-    saving = [threading.Thread(target=records.save, args=[[response(str(number))]]) for number in range(20)]
-    with records._saving:
-        for thread in saving:
-            thread.start()
-        assert eventually(lambda: len(records._waiting) == 20)
-    for thread in saving:
-        thread.join(TIMEOUT)
-    assert not records._waiting
-    assert len(records.page(Query("response", "alice", limit=100)).records) == 21
-    records.close()
-
-
 def test_value_that_a_database_does_not_take_hurts_nobody_else(
     postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     records = SqlRecords(postgres_url)
     records.save([response("first")])
     odd = replace(response("odd"), label="a\0b", text='{"secret":"s3cret"}')
-    failed = threading.Event()
-
-    def save_odd() -> None:
-        try:
-            records.save([odd])
-        except StorageUnavailable:
-            failed.set()
-
-    saving = [threading.Thread(target=save_odd), threading.Thread(target=records.save, args=[[response("good")]])]
-    with records._saving:
-        for thread in saving:
-            thread.start()
-        assert eventually(lambda: len(records._waiting) == 2)
-    for thread in saving:
-        thread.join(TIMEOUT)
-    assert failed.is_set() and records.get("response", "alice", "good") is not None
+    together = [sql._Save([odd]), sql._Save([response("good")])]
+    records._save_all(together)
+    assert isinstance(together[0].error, StorageUnavailable) and together[1].error is None
+    assert records.get("response", "alice", "odd") is None
+    assert records.get("response", "alice", "good") is not None
     assert "s3cret" not in caplog.text
     records.close()
