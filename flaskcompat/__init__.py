@@ -16,6 +16,7 @@ from flaskcompat.protocol.inputs import (
     get_last_user_message,
     is_user_message,
 )
+from flaskcompat.protocol.parameters import generation_kwargs_from_body, tools_from_body
 from flaskcompat.runtime.callbacks import (
     default_on_pipeline_end,
     default_on_tool_call_end,
@@ -50,6 +51,7 @@ __all__ = [
     "default_on_pipeline_end",
     "default_on_tool_call_end",
     "default_on_tool_call_start",
+    "generation_kwargs_from_body",
     "get_file",
     "get_input_files",
     "get_last_user_input_text",
@@ -57,4 +59,5 @@ __all__ = [
     "is_user_message",
     "log",
     "streaming_generator",
+    "tools_from_body",
 ]

@@ -95,7 +95,7 @@ def chat_messages_from_openai_messages(
 
 
 def chat_messages_from_openai_response(
-    input_items: Iterable[Mapping[str, Any]], find_file: FindFile = _find_none
+    input_items: Iterable[Mapping[str, Any]], find_file: FindFile = _find_none, *, instructions: str | None = None
 ) -> list[ChatMessage]:
     """Responses input items as Haystack messages.
 
@@ -103,8 +103,12 @@ def chat_messages_from_openai_response(
     items (whose origin is the matching call) are converted, images and files as in
     :func:`chat_messages_from_openai_messages`. Reasoning and items of other types have no place in a Haystack
     conversation and are left out; the log names the latter.
+
+    :param instructions: the first message, as the system's.
     """
     converter, others = _Converter(find_file), Counter[str]()
+    if instructions:
+        converter.add_message({"role": "system", "content": instructions})
     for item in input_items:
         match item.get("type") or "message":
             case "message":

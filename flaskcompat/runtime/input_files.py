@@ -99,15 +99,19 @@ def chat_messages_from_openai_messages(messages: Iterable[Mapping[str, Any]]) ->
     return inputs.chat_messages_from_openai_messages(messages, _find)
 
 
-def chat_messages_from_openai_response(input_items: Iterable[Mapping[str, Any]]) -> list[ChatMessage]:
+def chat_messages_from_openai_response(
+    input_items: Iterable[Mapping[str, Any]], *, instructions: str | None = None
+) -> list[ChatMessage]:
     """Responses input items as Haystack messages.
 
     Messages, ``function_call`` (consecutive ones become one assistant message) and ``function_call_output`` items
     (whose origin is the matching call) are converted, images and files as in
     :func:`chat_messages_from_openai_messages`, which also tells what is raised. Reasoning and items of other types have
     no place in a Haystack conversation and are left out; the log names the latter.
+
+    :param instructions: the request's ``body.get("instructions")``, to become the first message, the system's.
     """
-    return inputs.chat_messages_from_openai_response(input_items, _find)
+    return inputs.chat_messages_from_openai_response(input_items, _find, instructions=instructions)
 
 
 def _find(id: str) -> FoundFile | None:
