@@ -9,6 +9,7 @@
      +-- APIError                        500  server_error
           +-- PipelineError              500  pipeline_error
           +-- PipelineTimeout            504  pipeline_timeout
+          +-- InvalidAnswer              500  invalid_answer
           +-- TryAgain                        with Retry-After; those of stores and queues, too
           |    +-- ShuttingDown          503  shutting_down
           |    +-- ConcurrencyLimit      429  concurrency_limit (rate_limit_error)

@@ -9,6 +9,7 @@ from flask import Blueprint, Response
 from flaskcompat.blueprints.access import current_owner, find_model
 from flaskcompat.blueprints.replies import reply
 from flaskcompat.blueprints.requests import read_json
+from flaskcompat.protocol.answer_check import answer_check
 from flaskcompat.protocol.chat import ChatCompletionMachine
 from flaskcompat.protocol.tool_calls import tool_names
 from flaskcompat.runtime.state import State
@@ -29,6 +30,7 @@ def make_blueprint(state: State) -> Blueprint:
         machine = ChatCompletionMachine(
             model=model.name,
             tools=tool_names(body.get("tools")),
+            check=answer_check(body) if model.wrapper.check_format else None,
             include_usage=body.get("stream_options", {}).get("include_usage") or False,
             keep=stored or not body.get("stream"),
         )

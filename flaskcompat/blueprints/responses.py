@@ -12,6 +12,7 @@ from flaskcompat.blueprints.background import make_in_background
 from flaskcompat.blueprints.replies import reply
 from flaskcompat.blueprints.requests import read_json
 from flaskcompat.errors import InvalidValue, NothingStored, PreviousResponseNotFound
+from flaskcompat.protocol.answer_check import answer_check
 from flaskcompat.protocol.responses import ResponseMachine
 from flaskcompat.protocol.tool_calls import tool_names
 from flaskcompat.runtime.registry import Model
@@ -60,6 +61,7 @@ def response_machine(model: Model, body: dict[str, Any]) -> ResponseMachine:
     return ResponseMachine(
         model=model.name,
         tools=tool_names(body.get("tools")),
+        check=answer_check(body) if model.wrapper.check_format else None,
         request=body,
         show_tool_calls=_shows_tool_calls(model),
     )

@@ -39,7 +39,7 @@ class ChatCompletionMachine(Machine):
         super().__init__(**kwargs)
         self.id = self._ids("chatcmpl-")
         self._include_usage = include_usage
-        self._keep = keep
+        self._keep = keep or self._check is not None
         self._length = 0  # characters of text so far
         self._content = StringIO()
         self._thoughts = StringIO()
@@ -69,6 +69,9 @@ class ChatCompletionMachine(Machine):
     @property
     def _held(self) -> int:
         return self._content.tell() + self._thoughts.tell() + self._refused.tell()
+
+    def _said(self) -> str | None:
+        return None if self._refused.tell() else self._content.getvalue()
 
     def result(self) -> dict[str, Any]:
         if self._whole is not None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, ClassVar, Literal, Protocol
 
 from flaskcompat.errors import APIError, WrapperContractError
+from flaskcompat.protocol.answer_check import AnswerCheck
 from flaskcompat.protocol.deltas import (
     Citation,
     Delta,
@@ -80,6 +81,7 @@ class Machine(ABC):
 
     :param model: the model's name, as the request gave it.
     :param tools: names of the tools that the request brought.
+    :param check: looks at the text of an answer that ends well, and raises if it will not do.
     :param ids: makes ids; tests give a counter.
     :param clock: gives seconds since the epoch.
     """
@@ -92,12 +94,14 @@ class Machine(ABC):
         *,
         model: str,
         tools: Collection[str] = (),
+        check: AnswerCheck | None = None,
         ids: IdFactory = new_id,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.model = model
         self._ids = ids
         self._clock = clock
+        self._check = check
         self._created = int(clock())
         self._ledger = ToolCallLedger(tools, ids)
         self._meter = UsageMeter()
@@ -134,11 +138,17 @@ class Machine(ABC):
         return [event for delta in item for event in self.feed(delta)]  # type: ignore[arg-type]
 
     def end(self) -> list[StreamEvent]:
-        """The events that close a good stream."""
+        """The events that close a good stream.
+
+        :raises APIError: if the text is not what was asked for.
+        """
         self._meter.next_call()
         for piece in self._ledger.end():
             self._call(piece)
-        self._close_stream(self._final_reason())
+        reason = self._final_reason()
+        if self._check is not None and reason == "stop" and (said := self._said()) is not None:
+            self._check(said)
+        self._close_stream(reason)
         return self._drain()
 
     def fail(self, error: APIError) -> list[StreamEvent]:
@@ -167,6 +177,10 @@ class Machine(ABC):
     @abstractmethod
     def _held(self) -> int:
         """Characters of the text that is kept for the whole answer."""
+
+    @abstractmethod
+    def _said(self) -> str | None:
+        """The text of the answer; None for a refusal."""
 
     @abstractmethod
     def result(self) -> dict[str, Any]:

@@ -84,6 +84,11 @@ class Message(Item):
             annotation=annotation,
         )
 
+    @property
+    def parts(self) -> list[dict[str, Any]]:
+        """All parts by now, with the open one as it is."""
+        return self._content if self._kind is None else [*self._content, self._part(self.text.getvalue())]
+
     def delta_event(self, kind: str, text: str) -> dict[str, Any]:
         """The event of one delta, without its sequence number."""
         event = {"type": f"response.{kind}.delta", "item_id": self.id, "output_index": self.index}

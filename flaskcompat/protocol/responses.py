@@ -145,6 +145,14 @@ class ResponseMachine(Machine):
     def _held(self) -> int:
         return self._held_by_output + (self._item.text.tell() if self._item is not None else 0)
 
+    def _said(self) -> str | None:
+        parts = [part for item in self._output if item["type"] == "message" for part in item["content"]]
+        if isinstance(self._item, Message):
+            parts += self._item.parts
+        if any(part["type"] == "refusal" for part in parts):
+            return None
+        return "".join(part["text"] for part in parts if part["type"] == "output_text")
+
     def result(self) -> dict[str, Any]:
         return self._response() if self._whole is None else self._completed(self._whole)
 

@@ -30,6 +30,10 @@ class BasePipelineWrapper:
     #: How many answers of this model may be made at the same time; None: as many as the process makes at all.
     max_generations: int | None = None
 
+    #: Check an answer against the schema that its request asks for (``response_format``, ``text.format``): one that
+    #: does not fit ends in an error. Regular expressions of a schema are not looked at.
+    check_format: bool = False
+
     def setup(self) -> None:
         """Prepare the wrapper, once, before the first request."""
 

@@ -14,7 +14,7 @@ from flaskcompat.protocol.chat import ChatCompletionMachine
 from flaskcompat.protocol.machine import Machine
 from flaskcompat.protocol.responses import ResponseMachine
 
-from ..support import frames
+from ..support import frames, make_app, scripted
 
 
 class Batches:
@@ -76,3 +76,42 @@ def test_closing_ends_the_run_whenever_it_comes() -> None:
     assert run.closed == 1
     next(body)
     assert list(body) == []
+
+
+SURFACES = {
+    "chat/completions": {
+        "messages": [{"role": "user", "content": "hi"}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "integer"}}},
+    },
+    "responses": {
+        "input": "hi",
+        "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "integer"}}},
+    },
+}
+
+
+@pytest.mark.parametrize("surface", SURFACES)
+@pytest.mark.parametrize("text", ["12", "twelve"])
+def test_answer_that_is_not_in_the_form_asked_for_fails(surface: str, text: str) -> None:
+    wrapper = scripted([text[:1], text[1:]])
+    type(wrapper).check_format = True
+    client = make_app(m=wrapper).test_client()
+    body = {"model": "m", **SURFACES[surface]}
+    whole = client.post(f"/v1/{surface}", json=body)
+    stream = client.post(f"/v1/{surface}", json={**body, "stream": True}).text
+    if text == "12":
+        assert whole.status_code == 200 and '"error":{' not in stream
+    else:
+        assert (whole.status_code, whole.json["error"]["code"]) == (500, "invalid_answer")
+        assert '"code":"invalid_answer"' in stream and "response.completed" not in stream
+    assert (
+        client.post(
+            f"/v1/{surface}", json={"model": "m", **{**SURFACES[surface], **_without_schema(surface)}}
+        ).status_code
+        == 400
+    )
+
+
+def _without_schema(surface: str) -> dict[str, Any]:
+    form = {"type": "json_schema", "name": "n", "schema": {"type": "none"}}
+    return {"text": {"format": form}} if surface == "responses" else {"response_format": {**form, "json_schema": form}}

@@ -1,0 +1,95 @@
+"""Answers that must have a form."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from flaskcompat.errors import InvalidValue
+from flaskcompat.protocol.answer_check import InvalidAnswer, answer_check
+from flaskcompat.protocol.chat import ChatCompletionMachine
+from flaskcompat.protocol.deltas import Delta, Refusal, Text, ToolCallPart
+from flaskcompat.protocol.responses import ResponseMachine
+
+PLACE = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "degrees": {"$ref": "#/$defs/number"}},
+    "required": ["city"],
+    "$defs": {"number": {"type": "integer"}},
+}
+
+
+def chat(schema: Any) -> dict[str, Any]:
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "place", "schema": schema}}}
+
+
+def response(schema: Any) -> dict[str, Any]:
+    return {"text": {"format": {"type": "json_schema", "name": "place", "schema": schema}}}
+
+
+@pytest.mark.parametrize("body", [chat(PLACE), response(PLACE)])
+def test_schema(body: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    check = answer_check(body)
+    assert check is not None
+    check('{"city": "Paris", "degrees": 21}')
+    for wrong in ('{"city": 5}', '{"city": "s3cret", "degrees": "s3cret"}', "s3cret", "", "[" * 100_000):
+        with pytest.raises(InvalidAnswer) as caught:
+            check(wrong)
+        assert (caught.value.status, caught.value.code) == (500, "invalid_answer")
+    assert "$.degrees" in caplog.text and "s3cret" not in caplog.text
+
+
+def test_object_without_a_schema() -> None:
+    check = answer_check({"response_format": {"type": "json_object"}})
+    assert check is not None
+    check("{}")
+    for wrong in ("[]", "{", "no"):
+        with pytest.raises(InvalidAnswer):
+            check(wrong)
+
+
+@pytest.mark.parametrize("body", [{}, {"text": {}}, {"text": {"format": {"type": "text"}}}, {"text": {"format": None}}])
+def test_any_text_will_do(body: dict[str, Any]) -> None:
+    assert answer_check(body) is None
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [None, "text", {"type": "nothing"}, {"$ref": "http://127.0.0.1:9/x"}, {"items": [{"$ref": "file:///etc/passwd"}]}],
+)
+def test_what_is_no_schema_is_refused(schema: Any) -> None:
+    with pytest.raises(InvalidValue, match="text.format"):
+        answer_check(response(schema))
+    with pytest.raises(InvalidValue, match="response_format"):
+        answer_check(chat(schema))
+
+
+def test_references_to_nowhere_are_the_clients_fault() -> None:
+    check = answer_check(response({"$ref": "#/$defs/none"}))
+    assert check is not None
+    with pytest.raises(InvalidValue):
+        check("{}")
+
+
+def test_expressions_are_not_run() -> None:
+    check = answer_check(response({"type": "string", "pattern": "^(a+)+$"}))
+    assert check is not None
+    check(json.dumps("a" * 50 + "!"))  # would take for years
+
+
+@pytest.mark.parametrize("machine", [ChatCompletionMachine, ResponseMachine])
+def test_machine_asks_once_the_answer_is_whole(machine: Any) -> None:
+    def ended(*deltas: Delta) -> Any:
+        made = machine(model="m", check=answer_check(response(PLACE)), tools={"t"})
+        made.start()
+        for delta in deltas:
+            made.feed(delta)
+        return made.end()
+
+    assert ended(Text('{"city": '), Text('"Paris"}'))
+    assert ended(Refusal("I will not."))
+    assert ended(ToolCallPart(0, "call_1", "t", "{}"))
+    with pytest.raises(InvalidAnswer):
+        ended(Text('{"city": '), Text("5}"))
