@@ -22,6 +22,7 @@ from flaskcompat.runtime.callbacks import (
     default_on_tool_call_end,
     default_on_tool_call_start,
 )
+from flaskcompat.runtime.coercion import coerce_pipeline_inputs
 from flaskcompat.runtime.input_files import (
     File,
     chat_messages_from_openai_messages,
@@ -47,6 +48,7 @@ __all__ = [
     "chat_messages_from_openai_messages",
     "chat_messages_from_openai_response",
     "citations",
+    "coerce_pipeline_inputs",
     "create_app",
     "default_on_pipeline_end",
     "default_on_tool_call_end",

@@ -11,6 +11,8 @@ from typing import Any
 
 from flask import Flask
 
+from flaskcompat.log import log
+
 
 def _flag(text: str) -> bool:
     if text.strip().lower() in ("1", "true", "yes", "on"):
@@ -48,6 +50,12 @@ def _level(text: str) -> str:
     return text.strip().upper()
 
 
+def _alias(text: str) -> str:
+    if text.strip().lower() not in ("auto", "on", "off"):
+        raise ValueError("is none of auto, on, off")
+    return text.strip().lower()
+
+
 @dataclass(frozen=True)
 class Setting:
     """One ``FLASKCOMPAT_`` key of a Flask config.
@@ -64,6 +72,13 @@ class Setting:
 SETTINGS = (
     Setting(
         "FLASKCOMPAT_PIPELINES_DIR", None, str, "folder of wrappers; unset: `./pipelines` if it exists, else the demos"
+    ),
+    Setting("FLASKCOMPAT_PYTHON_PATH", None, str, "further folders of modules for wrappers, written as `PYTHONPATH`"),
+    Setting(
+        "FLASKCOMPAT_HAYHOOKS_ALIAS",
+        "auto",
+        _alias,
+        "wrappers that import `hayhooks` get flaskcompat: `auto` (where it is not installed), `on`, `off`",
     ),
     Setting("FLASKCOMPAT_STRICT", False, _flag, "a wrapper that fails to load ends the start"),
     Setting(
@@ -137,6 +152,14 @@ SETTINGS = (
 )
 
 
+# Settings of Hayhooks' that mean the same.
+_HAYHOOKS = {
+    "FLASKCOMPAT_PIPELINES_DIR": "HAYHOOKS_PIPELINES_DIR",
+    "FLASKCOMPAT_PYTHON_PATH": "HAYHOOKS_ADDITIONAL_PYTHON_PATH",
+    "FLASKCOMPAT_TRACEBACKS": "HAYHOOKS_SHOW_TRACEBACKS",
+}
+
+
 def set_defaults(app: Flask) -> None:
     """Give *app* every setting that it has not set itself."""
     for setting in SETTINGS:
@@ -149,10 +172,14 @@ def read_environment(app: Flask, environ: Mapping[str, str] = os.environ) -> Non
     :raises ValueError: for a value that is no such setting's, naming it.
     """
     for setting in SETTINGS:
-        text = environ.get(setting.name)
+        name, other = setting.name, _HAYHOOKS.get(setting.name, setting.name)
+        if name not in environ and other in environ:
+            log.warning("{} is read in place of {}, which is not set", other, name)
+            name = other
+        text = environ.get(name)
         if text is None:
             continue
         try:
             app.config[setting.name] = setting.read(text)
         except ValueError as error:
-            raise ValueError(f"{setting.name}={text!r}: {error}") from None
+            raise ValueError(f"{name}={text!r}: {error}") from None

@@ -65,7 +65,13 @@ class FlaskCompat:
         state.send = _sender(app)
         folder = self._pipelines or app.config["FLASKCOMPAT_PIPELINES_DIR"]
         if folder is not None:
-            load_folder(Path(folder), state.registry, strict=app.config["FLASKCOMPAT_STRICT"])
+            load_folder(
+                Path(folder),
+                state.registry,
+                strict=app.config["FLASKCOMPAT_STRICT"],
+                alias=app.config["FLASKCOMPAT_HAYHOOKS_ALIAS"],
+                python_path=app.config["FLASKCOMPAT_PYTHON_PATH"],
+            )
         app.register_blueprint(make_blueprint(state), url_prefix=self._url_prefix)
         app.cli.add_command(commands)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import itertools
+import os
 import re
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from types import ModuleType
 
 from flaskcompat.errors import PipelineLoadError
 from flaskcompat.log import log
+from flaskcompat.runtime.hayhooks import Alias, stand_ins
+from flaskcompat.runtime.imports import finder
 from flaskcompat.runtime.registry import Registry
 from flaskcompat.runtime.wrapper import BasePipelineWrapper
 
@@ -22,16 +25,25 @@ WRAPPER_CLASS = "PipelineWrapper"
 _roots = itertools.count(1)
 
 
-def load_folder(folder: Path, registry: Registry, *, strict: bool = False) -> None:
+def load_folder(
+    folder: Path, registry: Registry, *, strict: bool = False, alias: Alias = "auto", python_path: str | None = None
+) -> None:
     """Add every wrapper below *folder* to *registry*, one after the other, by name.
 
     One that fails is logged with its traceback and noted in ``registry.failed``; the others are served.
 
+    :param alias: whether ``hayhooks`` is stood in for.
+    :param python_path: further folders of modules, as ``PYTHONPATH`` has them.
     :raises PipelineLoadError: if the folder is missing; with *strict* for the first wrapper that fails.
     """
     if not folder.is_dir():
         raise PipelineLoadError(f"the pipelines folder {folder} does not exist")
-    root = _package(f"flaskcompat_pipelines_{next(_roots)}", folder)
+    for place in (python_path or "").split(os.pathsep):
+        if place and place not in sys.path:
+            sys.path.append(place)
+    name = _unused(f"flaskcompat_pipelines_{next(_roots)}")
+    finder.add(name, stand_ins(alias))
+    root = _package(name, folder)
     for directory in sorted(path.parent for path in folder.glob(f"*/{WRAPPER_FILE}")):
         name = directory.name
         if name.startswith((".", "_")):
@@ -66,8 +78,8 @@ def _package(name: str, folder: Path) -> str:
         module.__path__ = [str(folder)]
         sys.modules[name] = module
         return name
-    spec = importlib.util.spec_from_file_location(name, init, submodule_search_locations=[str(folder)])
-    assert spec is not None and spec.loader is not None
+    spec = finder.package(name, init)
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)

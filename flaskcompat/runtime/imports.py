@@ -1,0 +1,109 @@
+"""How the modules of a pipelines folder are imported.
+
+They see two things that others do not: modules that stand beside them, by their plain names, and modules that stand in
+for packages that are not installed. Both are found by an ``__import__`` of their own: ``sys.path`` stays as it is, and
+nothing stands in ``sys.modules`` under another package's name.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.util import spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+
+class StandIns(Protocol):
+    """Modules in place of packages that are not installed."""
+
+    def __contains__(self, top: object) -> bool:
+        """Whether the package *top* is stood in for."""
+
+    def find(self, name: str) -> ModuleType:
+        """The module *name*; its parents have it as an attribute.
+
+        :raises ImportError: if it is not offered.
+        """
+
+
+class FolderFinder(MetaPathFinder):
+    """Finds the modules of packages that were made for pipelines folders, and of no others."""
+
+    def __init__(self) -> None:
+        self._stand_ins: dict[str, StandIns] = {}
+
+    def add(self, root: str, stand_ins: StandIns) -> None:
+        """Find what is below the package *root*, too."""
+        self._stand_ins[root] = stand_ins
+        if self not in sys.meta_path:
+            sys.meta_path.insert(0, self)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        stand_ins = self._stand_ins.get(fullname.partition(".")[0])
+        if stand_ins is None or path is None:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and type(spec.loader) is SourceFileLoader:
+            spec.loader = Loader(fullname, spec.loader.path, stand_ins)
+        return spec
+
+    def package(self, name: str, init: Path) -> ModuleSpec:
+        """The package *name* of the folder that *init* stands in, for one that was added or is below it."""
+        loader = Loader(name, str(init), self._stand_ins[name.partition(".")[0]])
+        spec = spec_from_file_location(name, init, loader=loader, submodule_search_locations=[str(init.parent)])
+        assert spec is not None
+        return spec
+
+
+class Loader(SourceFileLoader):
+    """Runs a module with an ``__import__`` of its own."""
+
+    def __init__(self, fullname: str, path: str, stand_ins: StandIns) -> None:
+        super().__init__(fullname, path)
+        self._stand_ins = stand_ins
+
+    def exec_module(self, module: ModuleType) -> None:
+        own = {"__import__": partial(_import, self._stand_ins)}
+        # Where a module has builtins, all of its code uses them, whenever it runs.
+        module.__dict__["__builtins__"] = {**vars(builtins), **own}
+        super().exec_module(module)
+
+
+def _import(
+    stand_ins: StandIns,
+    name: str,
+    globals: Mapping[str, Any] | None = None,
+    locals: Mapping[str, Any] | None = None,
+    fromlist: Sequence[str] | None = (),
+    level: int = 0,
+) -> ModuleType:
+    """The ``__import__`` of such a module; what the interpreter's own would give, or what this one finds."""
+    top = name.partition(".")[0]
+    if level == 0 and top in stand_ins:
+        found = stand_ins.find(name)
+        return found if fromlist else stand_ins.find(top)
+    package = str((globals or {}).get("__package__") or "")
+    if level == 0 and top not in sys.stdlib_module_names and _stands_beside(package, top):
+        found = importlib.import_module(f"{package}.{name}")
+        if not fromlist:
+            return sys.modules[f"{package}.{top}"]
+        return builtins.__import__(f"{package}.{name}", globals, locals, fromlist)
+    return builtins.__import__(name, globals, locals, fromlist or (), level)
+
+
+def _stands_beside(package: str, top: str) -> bool:
+    folders = getattr(sys.modules.get(package), "__path__", ())
+    return any(Path(folder, f"{top}.py").is_file() or Path(folder, top, "__init__.py").is_file() for folder in folders)
+
+
+#: The finder of this process.
+finder = FolderFinder()
