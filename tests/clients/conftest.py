@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -17,10 +18,12 @@ HERE = Path(__file__).parent
 START = 60.0
 
 
-@pytest.fixture(scope="session")
-def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of the scripted models, as a user would start it."""
-    data = tmp_path_factory.mktemp("clients")
+@contextmanager
+def serving(pipelines: Path, data: Path, **settings: str) -> Iterator[str]:
+    """The base URL of a server of a folder of wrappers, as a user would start it.
+
+    :param data: where it keeps state, and its log as ``log.txt``.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -31,7 +34,7 @@ def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             [sys.executable, "-m", "flaskcompat", "serve", "--port", str(port), "--data", str(data / "state")],
             stdout=out,
             stderr=subprocess.STDOUT,
-            env=clean | {"FLASKCOMPAT_PIPELINES_DIR": str(HERE / "pipelines"), "HAYSTACK_TELEMETRY_ENABLED": "False"},
+            env=clean | {"FLASKCOMPAT_PIPELINES_DIR": str(pipelines), "HAYSTACK_TELEMETRY_ENABLED": "False"} | settings,
         )
     url = f"http://127.0.0.1:{port}"
     try:
@@ -41,6 +44,13 @@ def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(TIMEOUT)
+
+
+@pytest.fixture(scope="session")
+def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base URL of the scripted models."""
+    with serving(HERE / "pipelines", tmp_path_factory.mktemp("clients")) as url:
+        yield url
 
 
 def _answers(url: str) -> bool:

@@ -11,13 +11,15 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import venv
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-#: What each client needs, by its name: ``python`` (requirements) or ``node`` (packages), all pinned.
+#: What each client needs, by its name, all pinned: ``python`` (requirements; some of them ``without_dependencies``),
+#: ``node`` (packages) or ``source`` (the source distribution of a package, unpacked).
 CLIENTS: dict[str, dict[str, Any]] = tomllib.loads((HERE / "clients.toml").read_text(encoding="utf-8"))
 
 _INSTALL_TIMEOUT = 900.0
@@ -36,7 +38,7 @@ def environment(client: str) -> Path:
     :raises RuntimeError: if it cannot be installed; with the end of what the installer said.
     """
     needs = CLIENTS[client]
-    wanted = [sys.version_info[:2], *(needs.get(key) for key in ("python", "without_dependencies", "node"))]
+    wanted = [sys.version_info[:2], *(needs.get(key) for key in ("python", "without_dependencies", "node", "source"))]
     mark = hashlib.sha256(repr(wanted).encode()).hexdigest()[:12]
     place = folder() / f"{client}-{mark}"
     ready = place / ".ready"
@@ -45,6 +47,8 @@ def environment(client: str) -> Path:
         place.mkdir(parents=True)
         if "python" in needs:
             _install_python(place, needs)
+        elif "source" in needs:
+            _unpack_source(place, needs["source"])
         else:
             _install_node(place, needs["node"])
         ready.touch()
@@ -68,6 +72,14 @@ def _install_node(place: Path, packages: list[str]) -> None:
     if shutil.which("npm") is None:
         raise RuntimeError("npm is not installed")
     _run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(place), *packages])
+
+
+def _unpack_source(place: Path, requirement: str) -> None:
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    _run([*pip, "--no-deps", "--no-binary", ":all:", "--dest", str(place), requirement])
+    [archive] = place.glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        file.extractall(place, filter="data")
 
 
 def _run(command: list[str]) -> None:
