@@ -15,6 +15,7 @@ from flask import Flask
 
 from flaskcompat.blueprints.servers import DETACHED_ANSWERS, SPARE_THREADS
 from flaskcompat.log import log, take_logger
+from flaskcompat.runtime.composition import models_that_ask
 from flaskcompat.runtime.state import EXTENSION
 from flaskcompat.server.memory import keep_freed_memory
 from flaskcompat.server.runner import Runner, places_of
@@ -85,6 +86,7 @@ def serve(
     warn_if_open(app, host)
     if on_start is not None:
         on_start(runner.port)
+    warn_of_composition(app, host, runner.port, threads)
     try:
         runner.run()
     finally:
@@ -98,6 +100,19 @@ def warn_if_open(app: Flask, host: str) -> None:
     """Log a warning if *app* asks nobody who they are, and *host* is an address that others reach."""
     if not _is_loopback(host) and not app.extensions[EXTENSION].guarded:
         log.warning("serving on {}: anyone who reaches this address can use the models; no API key is set", host)
+
+
+def warn_of_composition(app: Flask, host: str, port: int, threads: int) -> None:
+    """Log what models that ask this server itself need of its *threads*."""
+    names = models_that_ask(app.extensions[EXTENSION].registry, host, port)
+    if not names:
+        return
+    shown = ", ".join(names)
+    if threads < 2:
+        log.error("{}: asks this server, which has one thread: no whole answer of it can be made", shown)
+    else:
+        most = threads // 2
+        log.warning("{}: asks this server; more than {} whole answers at once would wait for each other", shown, most)
 
 
 def allow_descriptors(connections: int) -> None:
