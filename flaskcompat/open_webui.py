@@ -1,13 +1,61 @@
-"""Events that a wrapper yields to drive a chat page, in the form Open WebUI acts on.
+"""What wrappers have to do with Open WebUI: events that drive its page, its requests in the background, its users.
 
 An event is any object with ``to_event_dict()`` giving ``{"type": str, "data": dict}``.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any, Literal
+from urllib.parse import unquote
+
+# Its prompts for tasks begin so; the one that puts retrieved passages before a user's question does, too.
+_TASK = re.compile(r"\s*### Task:\s*+(?!Respond to the user query)")
+# The key of the JSON object that a task's prompt asks for.
+_TASK_KEY = re.compile(r'\{\s*"(title|tags|follow_ups|queries|prompt|text)"\s*:')
+_USER_HEADERS = {name: f"x-openwebui-user-{name}" for name in ("id", "name", "email", "role")}
+
+#: What a request in the background is for.
+Task = Literal["title", "tags", "follow_ups", "queries", "prompt", "text", "other"]
+
+
+@dataclass(frozen=True)
+class OpenWebUIUser:
+    """Who sits before the page, as Open WebUI says; anybody may say so who reaches this server without it."""
+
+    id: str | None = None
+    name: str | None = None
+    email: str | None = None
+    role: str | None = None
+
+
+def background_task(body: Mapping[str, Any]) -> Task | None:
+    """What Open WebUI asks for on its own, beside the answer to a question; None for a question.
+
+    A pipeline that is slow, or that does something, need not run for it: answer with an empty text, and the page goes
+    without. Recognised as the prompts of Open WebUI 0.12 are: one user message, not streamed, that begins with
+    ``### Task:`` (an administrator may have changed them).
+    """
+    messages = body.get("messages")
+    if body.get("stream") or not isinstance(messages, list) or len(messages) != 1:
+        return None
+    content = messages[0].get("content")
+    if messages[0].get("role") != "user" or not isinstance(content, str) or not _TASK.match(content):
+        return None
+    found = _TASK_KEY.search(content)
+    return found[1] if found else "other"  # type: ignore[return-value]
+
+
+def user_of(headers: Mapping[str, str]) -> OpenWebUIUser | None:
+    """The user whom Open WebUI names with ``ENABLE_FORWARD_USER_INFO_HEADERS``; None where it names nobody.
+
+    :param headers: the request's, as a method gets them that declares a parameter ``headers``.
+    """
+    found = {name: unquote(headers[header]) for name, header in _USER_HEADERS.items() if header in headers}
+    return OpenWebUIUser(**found) if found else None
 
 
 @dataclass(frozen=True)

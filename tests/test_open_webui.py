@@ -13,6 +13,8 @@ from flaskcompat import (
 )
 from flaskcompat.open_webui import (
     OpenWebUIEvent,
+    OpenWebUIUser,
+    background_task,
     create_chat_completion_event,
     create_details_tag,
     create_message_event,
@@ -20,7 +22,9 @@ from flaskcompat.open_webui import (
     create_replace_event,
     create_source_event,
     create_status_event,
+    user_of,
 )
+from flaskcompat.runtime.wrapper import Headers
 
 
 @pytest.mark.parametrize(
@@ -77,3 +81,38 @@ def test_default_pipeline_end_is_text() -> None:
     loop.append(loop)
     assert default_on_pipeline_end(loop) == str(loop)
     assert default_on_pipeline_end({"a": object}).startswith("{")
+
+
+def asked(text: Any, stream: bool = False) -> dict[str, Any]:
+    return {"model": "m", "stream": stream, "messages": [{"role": "user", "content": text}]}
+
+
+@pytest.mark.parametrize(
+    ("text", "task"),
+    [
+        ('### Task:\nGenerate a title.\n### Output:\nJSON format: { "title": "your concise title here" }', "title"),
+        ('### Task:\nGenerate tags.\n### Output:\nJSON format: { "tags": ["tag1"] }\n<chat>{"title": 1}', "tags"),
+        ('### Task:\nPredict.\nan object with a "follow_ups" key.\nJSON format: { "follow_ups": ["a"] }', "follow_ups"),
+        ('### Task:\nDescribe.\nStrictly return in JSON format:\n{\n    "prompt": "..."\n}', "prompt"),
+        ("### Task:\nof an administrator's own", "other"),
+        ("### Task:\nRespond to the user query using the provided context", None),
+        ("What is a ### Task:?", None),
+        (None, None),
+        ([{"type": "text", "text": "### Task:"}], None),
+    ],
+)
+def test_background_task_is_recognised(text: Any, task: str | None) -> None:
+    assert background_task(asked(text)) == task
+
+
+def test_question_is_no_task_whatever_it_says() -> None:
+    assert background_task(asked("### Task:\nof the user", stream=True)) is None
+    body = asked("### Task:\nof the user")
+    assert background_task({**body, "messages": [{"role": "system", "content": "x"}, *body["messages"]]}) is None
+    assert background_task({"model": "m", "input": "### Task:"}) is None
+
+
+def test_user_as_open_webui_names_it() -> None:
+    headers = Headers([("X-OpenWebUI-User-Name", "Zo%C3%AB O"), ("X-OpenWebUI-User-Id", "7"), ("Host", "x")])
+    assert user_of(headers) == OpenWebUIUser(id="7", name="Zoë O")
+    assert user_of(Headers([("Host", "x")])) is None

@@ -6,7 +6,12 @@ from typing import Any
 from haystack import component
 from haystack.dataclasses import ChatMessage
 
-from flaskcompat import BasePipelineWrapper, Pipeline, chat_messages_from_openai_messages
+from flaskcompat import (
+    BasePipelineWrapper,
+    Pipeline,
+    chat_messages_from_openai_messages,
+    generation_kwargs_from_body,
+)
 
 
 @component
@@ -26,13 +31,8 @@ class PipelineWrapper(BasePipelineWrapper):
         self.pipeline.add_component("llm", SettingsChatGenerator())
 
     def run_chat_completion(self, model: str, messages: list[dict[str, Any]], body: dict[str, Any]) -> str:
-        generation_kwargs = {
-            "temperature": body.get("temperature", 0.7),
-            "max_tokens": body.get("max_tokens", 150),
-            "top_p": body.get("top_p", 1.0),
-        }
-        if stop := body.get("stop"):
-            generation_kwargs["stop"] = stop
+        # Whatever the request says, by the names that generators know; before that, defaults.
+        generation_kwargs = {"temperature": 0.7, "max_tokens": 150, "top_p": 1.0} | generation_kwargs_from_body(body)
         conversation = chat_messages_from_openai_messages(messages)
         result = self.pipeline.run({"llm": {"messages": conversation, "generation_kwargs": generation_kwargs}})
         return str(result["llm"]["replies"][0].text)

@@ -1,7 +1,7 @@
 """Tools that the client brings and runs itself, as coding agents do: calls go out, results come back."""
 
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import Any
 
 from haystack.dataclasses import ChatMessage, ToolCall
@@ -13,21 +13,9 @@ from flaskcompat import (
     chat_messages_from_openai_messages,
     chat_messages_from_openai_response,
     streaming_generator,
+    tools_from_body,
 )
 from flaskcompat.demos.generator import OfflineChatGenerator
-
-
-def client_tools(tools: list[dict[str, Any]]) -> Iterator[Tool]:
-    """The functions among a request's *tools*, of either API; some clients send other kinds, too."""
-    for tool in tools:
-        if tool["type"] == "function":
-            function = tool.get("function", tool)  # nested in Chat Completions, flat in Responses
-            parameters = function.get("parameters") or {"type": "object", "properties": {}}
-            yield Tool(function["name"], function.get("description") or "", parameters, _runs_at_the_client)
-
-
-def _runs_at_the_client(**_: Any) -> None:
-    raise RuntimeError("this tool is the client's to run")
 
 
 def reply(messages: list[ChatMessage], tools: list[Tool]) -> ChatMessage:
@@ -74,7 +62,8 @@ class PipelineWrapper(BasePipelineWrapper):
         return self._stream(chat_messages_from_openai_response(input_items), body)
 
     def _stream(self, messages: list[ChatMessage], body: dict[str, Any]) -> Generator[Any, None, None]:
-        tools = list(client_tools(body.get("tools", [])))
+        # Called by the model, run by the client.
+        tools = tools_from_body(body)
         return streaming_generator(
             pipeline=self.pipeline,
             pipeline_run_args={"llm": {"messages": messages, "tools": tools}},

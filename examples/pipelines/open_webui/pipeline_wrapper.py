@@ -15,9 +15,8 @@ from flaskcompat import (
     chat_messages_from_openai_messages,
     default_on_tool_call_end,
     default_on_tool_call_start,
-    get_last_user_message,
 )
-from flaskcompat.open_webui import create_status_event
+from flaskcompat.open_webui import background_task, create_status_event
 
 from .._offline import ReasoningChatGenerator, use_tool
 
@@ -31,13 +30,6 @@ def opening_hours(city: Annotated[str, "The city of the shop"]) -> str:
 
 def think(messages: list[ChatMessage]) -> str:
     return "The tool has told me.\n" if messages[-1].tool_call_result else "I need the opening hours.\n"
-
-
-def background_task(question: str) -> str | None:
-    """The answer to a request that Open WebUI makes of its own (title, tags, follow-ups); None for others."""
-    if not question.startswith("### Task:"):
-        return None
-    return json.dumps({"title": "Opening hours", "tags": ["shop"], "follow_ups": []})
 
 
 def done(result: Any) -> list[PipelineEvent | str]:
@@ -56,8 +48,8 @@ class PipelineWrapper(BasePipelineWrapper):
     async def run_chat_completion_async(
         self, model: str, messages: list[dict[str, Any]], body: dict[str, Any]
     ) -> str | AsyncGenerator[Any, None]:
-        if answer := background_task(get_last_user_message(messages) or ""):
-            return answer
+        if background_task(body):  # a title, tags, follow-ups: the agent need not run for them
+            return json.dumps({"title": "Opening hours", "tags": ["shop"], "follow_ups": []})
         return self._stream(chat_messages_from_openai_messages(messages))
 
     async def _stream(self, messages: list[ChatMessage]) -> AsyncGenerator[Any, None]:
