@@ -20,6 +20,8 @@ from flaskcompat import Registry, create_app
 from flaskcompat.runtime.loader import load_folder
 from flaskcompat.server import make_server
 
+from .support import serving
+
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 IN_YAML = {"chat_yaml", "chat_async_yaml"}
@@ -111,7 +113,8 @@ def readme_rows() -> list[tuple[str, str]]:
 
 def test_readme_names_every_example():
     folders = {path.parent.name for path in EXAMPLES.glob("pipelines/*/pipeline_wrapper.py")}
-    programs = {path.name for path in EXAMPLES.glob("*.py")}
+    programs = {path.name for kind in ("*.py", "*.mjs") for path in EXAMPLES.glob(kind)}
+    programs |= {path.parent.name for path in EXAMPLES.glob("*/README.md")}
     assert [name for name, _ in readme_rows()] == list(dict.fromkeys(name for name, _ in readme_rows()))
     assert {name for name, _ in readme_rows()} == folders | programs
 
@@ -127,8 +130,9 @@ def test_commands_of_the_readme_are_answered(site: Site):
             assert body["model"] == name
             assert ("[DONE]" in answer.text) == bool(found[1]) == body.get("stream", False)
             asked.add(name)
-    others = {"file_store", "file_reader", "haystack_client.py", "embedded_app.py"}
-    assert asked == {name for name, _ in readme_rows()} - others - set(site.registry.failed)
+    others = {"file_store", "file_reader"} | set(site.registry.failed)
+    wrappers = {path.parent.name for path in EXAMPLES.glob("pipelines/*/pipeline_wrapper.py")}
+    assert asked == wrappers - others
 
 
 # -- Chat Completions --------------------------------------------------------------------------------------
@@ -420,3 +424,57 @@ def test_embedded_app_keeps_its_own_pages(embedded: FlaskClient):
     assert (lost.status_code, lost.text) == (404, "<h1>This page got lost</h1>")
     assert embedded.get("/v1/models").text == "<h1>This page got lost</h1>"
     assert embedded.get("/ai/v1/nowhere").json["error"]["code"] == "not_found"
+
+
+# -- folders of their own ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[openai.OpenAI]:
+    settings = {"FLASKCOMPAT_PIPELINES_DIR": str(EXAMPLES / "rag" / "pipelines")}
+    settings |= {"FLASKCOMPAT_DATABASE_URL": f"sqlite:///{tmp_path / 'state.db'}"}
+    settings |= {"FLASKCOMPAT_FILES_URL": (tmp_path / "files").as_uri(), "FLASKCOMPAT_STRICT": True}
+    with serving(create_app(settings)) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="x", timeout=20) as client:
+        yield client
+
+
+def test_rag_answers_from_its_folder_with_citations(library: openai.OpenAI):
+    response = library.responses.create(model="library", input="How warm is a hive?")
+    assert response.output_text.startswith("A hive keeps its brood at thirty-five degrees")
+    [part] = response.output[0].content
+    assert [annotation.url for annotation in part.annotations] == ["bees.md"]
+    chunks = chat_stream(library, "library", "What do builders of suspension bridges fear?")
+    assert "".join(texts(chunks)).endswith("wind is what its builders fear most.")
+    [cited] = [delta.annotations for delta in (c.choices[0].delta for c in chunks) if hasattr(delta, "annotations")]
+    assert cited[0]["url_citation"]["title"] == "bridges"
+
+
+def test_rag_answers_from_an_upload(library: openai.OpenAI):
+    file = library.files.create(
+        file=("notes.txt", b"The spare key lies below the third flower pot."), purpose="user_data"
+    )
+    question = {"type": "input_text", "text": "Where is the spare key?"}
+    items: Any = [{"role": "user", "content": [{"type": "input_file", "file_id": file.id}, question]}]
+    response = library.responses.create(model="library", input=items)
+    assert "third flower pot" in response.output_text
+    assert [a.title for a in response.output[0].content[0].annotations] == ["notes.txt"]
+    with pytest.raises(openai.NotFoundError):
+        items[0]["content"][0]["file_id"] = "file-0"
+        library.responses.create(model="library", input=items)
+
+
+def test_flask_login_lets_its_users_in(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("PASSWORD", "sesame")
+    app = ScriptInfo(app_import_path=str(EXAMPLES / "flask_login_app")).load_app()
+    question = {"model": "greeter", "messages": [{"role": "user", "content": "hi"}]}
+    client = app.test_client()
+    assert client.get("/").headers["Location"].startswith("/login")
+    assert client.post("/ai/v1/chat/completions", json=question).status_code == 401
+    client.post("/login", data={"name": "ada", "password": "wrong"})
+    assert client.post("/ai/v1/chat/completions", json=question).status_code == 401
+    client.post("/login", data={"name": "ada", "password": "sesame"})
+    answer = client.post("/ai/v1/chat/completions", json=question).json["choices"][0]["message"]["content"]
+    assert answer == "Hello ada, you said: hi"
+    streamed = client.post("/ai/v1/chat/completions", json={**question, "stream": True}).text
+    assert "Hello ada" in streamed and streamed.rstrip().endswith("[DONE]")
