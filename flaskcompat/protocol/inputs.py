@@ -99,8 +99,8 @@ def chat_messages_from_openai_response(
 ) -> list[ChatMessage]:
     """Responses input items as Haystack messages.
 
-    Messages, ``function_call`` (consecutive ones become one assistant message) and ``function_call_output``
-    items (whose origin is the matching call) are converted, images and files as in
+    Messages, ``function_call`` and ``custom_tool_call`` (consecutive ones become one assistant message) and their
+    ``_output`` items (whose origin is the matching call) are converted, images and files as in
     :func:`chat_messages_from_openai_messages`. Reasoning and items of other types have no place in a Haystack
     conversation and are left out; the log names the latter.
 
@@ -115,7 +115,9 @@ def chat_messages_from_openai_response(
                 converter.add_message(item)
             case "function_call":
                 converter.add_call(item.get("call_id") or item.get("id"), item.get("name"), item.get("arguments"))
-            case "function_call_output":
+            case "custom_tool_call":
+                converter.add_call(item.get("call_id") or item.get("id"), item.get("name"), {"input": item.get("input")})
+            case "function_call_output" | "custom_tool_call_output":
                 converter.add_result(item.get("call_id") or item.get("id"), item.get("output"), None)
             case "reasoning":
                 pass

@@ -104,8 +104,8 @@ def chat_messages_from_openai_response(
 ) -> list[ChatMessage]:
     """Responses input items as Haystack messages.
 
-    Messages, ``function_call`` (consecutive ones become one assistant message) and ``function_call_output`` items
-    (whose origin is the matching call) are converted, images and files as in
+    Messages, ``function_call`` and ``custom_tool_call`` (consecutive ones become one assistant message) and their
+    ``_output`` items (whose origin is the matching call) are converted, images and files as in
     :func:`chat_messages_from_openai_messages`, which also tells what is raised. Reasoning and items of other types have
     no place in a Haystack conversation and are left out; the log names the latter.
 

@@ -237,3 +237,14 @@ def test_long_runs_of_one_thing_take_time_in_proportion_and_one_line_of_the_log(
         "'x' (1000)",
         "'x' (1000)",
     ]
+
+
+def test_calls_of_custom_tools_are_calls_with_their_text_as_input() -> None:
+    call, result = chat_messages_from_openai_response(
+        [
+            {"type": "custom_tool_call", "call_id": "call_1", "name": "apply_patch", "input": "*** Begin"},
+            {"type": "custom_tool_call_output", "call_id": "call_1", "output": "done"},
+        ]
+    )
+    assert call.tool_call is not None and call.tool_call.arguments == {"input": "*** Begin"}
+    assert result.tool_call_result is not None and result.tool_call_result.origin.tool_name == "apply_patch"
