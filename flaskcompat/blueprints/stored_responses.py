@@ -8,7 +8,7 @@ from flaskcompat.blueprints.access import current_owner
 from flaskcompat.blueprints.failures import json_reply
 from flaskcompat.blueprints.lists import asked, part_reply
 from flaskcompat.blueprints.replies import admit, client_gone, replay
-from flaskcompat.errors import InvalidRequest, InvalidType, InvalidValue
+from flaskcompat.errors import InvalidRequest, InvalidType, InvalidValue, NotFound
 from flaskcompat.protocol.responses import RUNNING
 from flaskcompat.runtime.admission import Left
 from flaskcompat.runtime.state import State
@@ -41,6 +41,11 @@ def make_blueprint(state: State) -> Blueprint:
     def list_input_items(id: str) -> Response:
         query = asked(Query("item", current_owner()))
         return part_reply(state.stores.responses.input_items(query.owner, id), query)
+
+    @blueprint.post("/v1/responses/<any(compact, input_tokens):name>", provide_automatic_options=False)
+    def not_offered(name: str) -> Response:
+        # No ids, though they look so. Both would need a model's own tokens, which no wrapper tells.
+        raise NotFound
 
     @blueprint.post("/v1/responses/<id>/cancel", provide_automatic_options=False)
     def cancel_response(id: str) -> Response:

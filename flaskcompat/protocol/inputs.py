@@ -116,7 +116,7 @@ def chat_messages_from_openai_response(
             case "function_call":
                 converter.add_call(item.get("call_id") or item.get("id"), item.get("name"), item.get("arguments"))
             case "custom_tool_call":
-                converter.add_call(item.get("call_id") or item.get("id"), item.get("name"), {"input": item.get("input")})
+                converter.add_call(item.get("call_id"), item.get("name"), {"input": item.get("input")})
             case "function_call_output" | "custom_tool_call_output":
                 converter.add_result(item.get("call_id") or item.get("id"), item.get("output"), None)
             case "reasoning":

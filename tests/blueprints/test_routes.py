@@ -268,3 +268,9 @@ def test_pages_of_other_origins_are_told_nothing(method: str) -> None:
     for path in ("/v1/models", "/v1/chat/completions", "/files"):
         answer = app.test_client().open(path, method=method, headers=headers)
         assert not [name for name in answer.headers.keys() if name.lower().startswith("access-control")]
+
+
+@pytest.mark.parametrize("path", ["/v1/responses/compact", "/responses/input_tokens"])
+def test_what_needs_a_model_s_own_tokens_is_unknown_rather_than_a_wrong_method(path: str) -> None:
+    answer = make_app(m=scripted(["hi"])).test_client().post(path, json={"model": "m", "input": "hi"})
+    assert (answer.status_code, answer.json["error"]["code"]) == (404, "not_found")

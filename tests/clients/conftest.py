@@ -53,6 +53,13 @@ def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def coder_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base URL of the scripted model that codes."""
+    with serving(HERE / "coding_pipelines", tmp_path_factory.mktemp("coder")) as url:
+        yield url
+
+
 def _answers(url: str) -> bool:
     try:
         return httpx.get(f"{url}/healthz", timeout=TIMEOUT).status_code == 200

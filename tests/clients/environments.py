@@ -6,6 +6,7 @@ Each client has an environment of its own, made at the first use and again when 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -14,6 +15,8 @@ import sys
 import tarfile
 import tomllib
 import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +45,9 @@ def environment(client: str) -> Path:
     mark = hashlib.sha256(repr(wanted).encode()).hexdigest()[:12]
     place = folder() / f"{client}-{mark}"
     ready = place / ".ready"
-    if not ready.exists():
+    with _alone(place):
+        if ready.exists():
+            return place
         shutil.rmtree(place, ignore_errors=True)  # of one that was cut short
         place.mkdir(parents=True)
         if "python" in needs:
@@ -53,6 +58,15 @@ def environment(client: str) -> Path:
             _install_node(place, needs["node"])
         ready.touch()
     return place
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Others who want the same wait, in this process and elsewhere."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def python_of(place: Path) -> Path:

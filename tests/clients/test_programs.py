@@ -33,10 +33,13 @@ def _begun(client: str, base_url: str) -> Future[dict[str, Result]]:
     return _pool().submit(_run, client, base_url)
 
 
-def results_of(client: str, base_url: str) -> dict[str, Result]:
-    """What the program of *client* told, by scenario; the others are begun meanwhile."""
+@pytest.fixture
+def results(request: pytest.FixtureRequest, base_url: str, client: str) -> dict[str, Result]:
+    """What the program of *client* told, by scenario; the others that are wanted are begun meanwhile."""
+    wanted = {item.callspec.params.get("client") for item in request.session.items if hasattr(item, "callspec")}
     for other in PROGRAMS:
-        _begun(other, base_url)
+        if other in wanted:
+            _begun(other, base_url)
     return _begun(client, base_url).result()
 
 
@@ -79,15 +82,14 @@ CASES = [
 
 
 @pytest.mark.parametrize(("client", "scenario"), CASES)
-def test_client(base_url: str, client: str, scenario: str) -> None:
-    result = results_of(client, base_url).get(scenario)
+def test_client(results: dict[str, Result], client: str, scenario: str) -> None:
+    result = results.get(scenario)
     assert result is not None, "the program does not do it"
     assert check(scenario, result), result
 
 
 @pytest.mark.parametrize("client", PROGRAMS)
-def test_what_a_client_does_beyond(base_url: str, client: str) -> None:
-    results = results_of(client, base_url)
+def test_what_a_client_does_beyond(results: dict[str, Result], client: str) -> None:
     wrong: list[Any] = [result for name, result in results.items() if not check(name, result)]
     assert not wrong
     assert not results.keys() & gaps_of(client).keys(), "a gap that is none"
