@@ -126,7 +126,7 @@ def _converted(tools: Iterable[Mapping[str, Any]], api: Api) -> list[dict[str, A
         else:
             others.append(str(kind)[:64])
     if others:
-        log.warning("tools of these types have no form in Chat Completions and are left out: {}", sorted({*others}))
+        log.debug("tools of these types have no form in Chat Completions and are left out: {}", sorted({*others}))
     return converted
 
 

@@ -53,6 +53,10 @@ class Item(ABC):
         self._emit("response.output_item.done", output_index=self.index, item=item)
         return item
 
+    def break_off(self) -> dict[str, Any]:
+        """The same for an item whose run has failed."""
+        return self.close("incomplete")
+
     @abstractmethod
     def _finished(self, status: str) -> dict[str, Any]: ...
 
@@ -170,6 +174,10 @@ class FunctionCall(Item):
             return isinstance(json.loads(self.text.getvalue()), dict)
         except (ValueError, RecursionError):
             return False
+
+    def break_off(self) -> dict[str, Any]:
+        # Without a word: some clients run whatever call is said to be done, whole or not (Codex 0.169 does).
+        return self._as_item("incomplete")
 
     def _as_item(self, status: str) -> dict[str, Any]:
         item = {"id": self.id, "type": "function_call", "status": status}

@@ -251,12 +251,12 @@ class ResponseMachine(Machine):
 
     def _end_step(self) -> None:
         super()._end_step()
-        self._let_all_in("completed")
+        self._let_all_in(self._close_item)
 
-    def _let_all_in(self, status: str) -> None:
-        """Nothing can complete a call any more: close it as *status*, and go on with what waits for it."""
+    def _let_all_in(self, close: Callable[[], None]) -> None:
+        """Nothing can complete a call any more: *close* it, and go on with what waits for it."""
         while self._waiting:
-            self._close_item(status)
+            close()
             self._let_waiting_in()
 
     def _add_text(self, text: str) -> None:
@@ -320,9 +320,15 @@ class ResponseMachine(Machine):
         self.emit(f"{SLUG}:{_NOT_IN_NAME.sub('_', payload['type'])[:64]}", event=payload)
 
     def _close_item(self, status: str = "completed") -> None:
+        self._leave_item(lambda item: item.close(status))
+
+    def _break_off_item(self) -> None:
+        self._leave_item(lambda item: item.break_off())
+
+    def _leave_item(self, end: Callable[[Item], dict[str, Any]]) -> None:
         if self._item is not None:
             self._held_by_output += self._item.text.tell()
-            self._output.append(self._item.close(status))
+            self._output.append(end(self._item))
         self._item = self._template = None
 
     def _close_stream(self, reason: str) -> None:
@@ -336,10 +342,10 @@ class ResponseMachine(Machine):
 
     def _close_failed(self, error: APIError) -> None:
         try:
-            self._let_all_in("incomplete")  # what waits for the open call was said before the failure
+            self._let_all_in(self._break_off_item)  # what waits for the open call was said before the failure
         except WrapperContractError:
             self._waiting.clear()
-        self._close_item("incomplete")
+        self._break_off_item()
         self._status = "failed"
         # `code` is an enum in the SDK here; the error's own code goes into the event that follows.
         self._error = {"code": "server_error", "message": error.message}

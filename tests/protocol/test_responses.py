@@ -457,6 +457,18 @@ def assert_grammar(events: list[dict[str, Any]]) -> None:
     assert events[-1]["response"]["output"] == done
 
 
+@pytest.mark.parametrize("arguments", ['{"a":', '{"a": 1}'])
+def test_call_that_is_open_at_a_failure_is_not_said_to_be_done(arguments: str) -> None:
+    # Codex runs whatever is, and looks at no status.
+    machine = ResponseMachine(model="m", tools=["f"], ids=counting_ids())
+    machine.start()
+    machine.feed(ToolCallPart(0, "a", "f", arguments))
+    events = machine.fail(APIError())
+    assert types(events) == ["failed", "error"]
+    [item] = events[0]["response"]["output"]
+    assert (item["status"], item["arguments"]) == ("incomplete", arguments)
+
+
 def test_text_that_waits_for_an_open_call_is_said_before_the_failure() -> None:
     machine = ResponseMachine(model="m", tools=["f"], ids=counting_ids())
     events = machine.start()
