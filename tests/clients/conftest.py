@@ -24,6 +24,7 @@ def serving(pipelines: Path, data: Path, **settings: str) -> Iterator[str]:
 
     :param data: where it keeps state, and its log as ``log.txt``.
     """
+    data.mkdir(exist_ok=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from .commands import Ran, run
+from .conftest import serving
 from .environments import environment
 
 pytestmark = pytest.mark.clients
 
+ROOT = Path(__file__).parents[2]
 #: As its users write it, and no words to its maker. Where nothing is set, what fails is asked for five times again.
 CONFIG = """
 model_provider = "flaskcompat"
@@ -40,9 +42,11 @@ class Codex:
         self._home, self.folder = home, folder
         self._program = str(environment("codex") / "node_modules" / ".bin" / "codex")
 
-    def __call__(self, url: str, model: str, *arguments: str, websockets: bool = False) -> Ran:
+    def __call__(
+        self, url: str, model: str, *arguments: str, websockets: bool = False, settings: str | None = None
+    ) -> Ran:
         """``codex exec`` with these arguments. It may do anything: a sandbox of its own does not run everywhere."""
-        text = CONFIG.format(base_url=url, websockets=str(websockets).lower())
+        text = settings or CONFIG.format(base_url=url, websockets=str(websockets).lower())
         (self._home / "config.toml").write_text(text, encoding="utf-8")
         options = ["--json", "--skip-git-repo-check", "--sandbox", "danger-full-access", "--model", model]
         environ = {
@@ -136,6 +140,18 @@ def test_a_call_that_is_broken_off_is_not_run(codex: Codex, coder_url: str) -> N
     assert ran.events[-1]["type"] == "turn.failed" and FAILED in ran.events[-1]["error"]["message"], ran
     assert not items(ran, "command_execution") and not [*codex.folder.iterdir()]
     assert "secret" not in ran.out + ran.err
+
+
+def test_the_example(codex: Codex, tmp_path: Path) -> None:
+    example = ROOT / "examples" / "codex"
+    (codex.folder / "note.txt").write_text("red is the colour\n", encoding="utf-8")
+    with serving(example / "pipelines", tmp_path / "state") as url:
+        settings = (example / "config.toml").read_text(encoding="utf-8")
+        assert settings.count("http://127.0.0.1:1416/v1") == 1
+        settings = settings.replace("http://127.0.0.1:1416/v1", url)
+        ran = codex(url, "coder", "run `cat note.txt`", settings=settings)
+    assert ran.code == 0 and "red is the colour" in texts(ran)[-1], ran
+    assert [command["exit_code"] for command in items(ran, "command_execution")] == [0]
 
 
 def test_a_websocket_is_refused_once_and_the_prompt_is_posted(codex: Codex, base_url: str) -> None:
