@@ -29,7 +29,7 @@ _MOST_LOST = 100
 # A response that ended so is a part of its conversation.
 _SAID = ("completed", "incomplete")
 _WORDS = {"chat.completion": "chat completion"}
-_OWN_ID = re.compile(r"[a-z]+_[0-9a-f]{32}")
+_OWN_ID = re.compile(r"[a-z]+_[0-9a-f]{32,37}")
 _KINDS: tuple[Kind, ...] = ("response", "chat.completion", "conversation", "item")
 
 

@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,20 @@ from ..support import TIMEOUT, eventually
 HERE = Path(__file__).parent
 #: Seconds in which a server must answer, on a machine that also installs clients.
 START = 60.0
+
+
+#: The tests that passed in this run, by their modules.
+passed: dict[str, list[str]] = {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if call.when == "call" and report.passed:
+        passed.setdefault(item.path.stem, []).append(item.name)
+    return report
 
 
 @contextmanager

@@ -90,6 +90,10 @@ CHECKS: dict[str, Callable[[Result], bool]] = {
 }
 
 
+#: What every client is asked for on each surface; the rest is beyond.
+DEMANDED = [name for name in CHECKS if name not in ("models", "files", "file input")]
+
+
 def check(name: str, result: Result) -> bool:
     """Whether *result* is what has to come of the scenario *name*."""
     try:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from .environments import CLIENTS, environment, python_of
-from .scenarios import CHECKS, Result, check
+from .scenarios import DEMANDED, Result, check
 
 pytestmark = pytest.mark.clients
 
@@ -28,9 +28,13 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(2, thread_name_prefix="clients")
 
 
-@functools.cache
+_futures: dict[str, Future[dict[str, Result]]] = {}
+
+
 def _begun(client: str, base_url: str) -> Future[dict[str, Result]]:
-    return _pool().submit(_run, client, base_url)
+    if client not in _futures:
+        _futures[client] = _pool().submit(_run, client, base_url)
+    return _futures[client]
 
 
 @pytest.fixture
@@ -41,6 +45,11 @@ def results(request: pytest.FixtureRequest, base_url: str, client: str) -> dict[
         if other in wanted:
             _begun(other, base_url)
     return _begun(client, base_url).result()
+
+
+def told() -> dict[str, dict[str, Result]]:
+    """What the programs that have run told, by client."""
+    return {client: future.result() for client, future in _futures.items() if future.done()}
 
 
 def _run(client: str, base_url: str) -> dict[str, Result]:
@@ -70,13 +79,11 @@ def surfaces_of(client: str) -> list[str]:
     return found
 
 
-#: What is asked of each client on each of its surfaces.
-ALL = [name for name in CHECKS if name not in ("models", "files", "file input")]
 CASES = [
     pytest.param(client, f"{surface} {name}", id=f"{client}: {surface} {name}")
     for client in PROGRAMS
     for surface in surfaces_of(client)
-    for name in ALL
+    for name in DEMANDED
     if f"{surface} {name}" not in gaps_of(client)
 ]
 
