@@ -133,6 +133,13 @@ SETTINGS = (
         "where the bytes of files are kept: `file:///dir`, `s3://…`; unset: nowhere",
     ),
     Setting(
+        "FLASKCOMPAT_FETCH_URLS",
+        None,
+        str,
+        "where files and images that a request names by URL may be fetched from: `https://host/path/`, by commas;"
+        " unset: nowhere",
+    ),
+    Setting(
         "FLASKCOMPAT_RESPONSES_MAX_DAYS",
         30.0,
         _days,

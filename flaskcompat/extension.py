@@ -11,6 +11,8 @@ from flask import Flask, Request, current_app
 from flaskcompat.blueprints import make_blueprint
 from flaskcompat.commands import commands
 from flaskcompat.config import set_defaults
+from flaskcompat.runtime.fetching import Fetcher
+from flaskcompat.runtime.input_files import MOST_INLINE
 from flaskcompat.runtime.keys import read_keys
 from flaskcompat.runtime.loader import load_folder
 from flaskcompat.runtime.registry import Registry
@@ -56,11 +58,13 @@ class FlaskCompat:
 
         :raises PipelineLoadError: if the folder of wrappers is missing, or a wrapper fails under
             ``FLASKCOMPAT_STRICT``.
-        :raises ValueError: for API keys that cannot be read, or a store that cannot be used.
+        :raises ValueError: for API keys or addresses that cannot be read, or a store that cannot be used.
         """
         set_defaults(app)
         keys = read_keys(app.config["FLASKCOMPAT_API_KEYS"], app.config["FLASKCOMPAT_API_KEYS_FILE"])
         state = State(stores=open_stores(app.config), keys=keys, authenticate=self._authenticate)
+        if app.config["FLASKCOMPAT_FETCH_URLS"] is not None:
+            state.fetcher = Fetcher(app.config["FLASKCOMPAT_FETCH_URLS"], MOST_INLINE)
         app.extensions[EXTENSION] = state
         state.send = _sender(app)
         folder = self._pipelines or app.config["FLASKCOMPAT_PIPELINES_DIR"]

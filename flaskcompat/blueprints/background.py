@@ -103,7 +103,7 @@ def _begin(
         tell=partial(failure, label=f"{model.name}.{method}", tracebacks=config["FLASKCOMPAT_TRACEBACKS"]),
     )
     store.begin(owner, response, given, context, state.background.worker, frames)
-    with file_access(state.stores.files, owner):
+    with file_access(state.stores.files, owner, state.fetcher):
         state.background.submit(store, job, config["FLASKCOMPAT_MAX_BACKGROUND"] or 1)
     return response
 

@@ -75,7 +75,7 @@ def reply(
         elsewhere = stream or limits.total > 0 or limits.between > 0 or not replaceable
         extras = {"headers": Headers(request.headers), "principal": current_principal()}
         tell = partial(failure, label=label, tracebacks=config["FLASKCOMPAT_TRACEBACKS"])
-        with file_access(state.stores.files, owner):
+        with file_access(state.stores.files, owner, state.fetcher):
             run = invoke(model, method, payload, body, extras, ticket, elsewhere=elsewhere, tell=tell)
     except BaseException as error:
         ticket.reader_done()

@@ -111,5 +111,5 @@ def make_stored(flask_app: Flask, owner: str, id: str) -> None:
         tell=partial(failure, label=f"{model.name}.{method}", tracebacks=config["FLASKCOMPAT_TRACEBACKS"]),
         request_id=task.details["request_id"],
     )
-    with file_access(state.stores.files, owner):
+    with file_access(state.stores.files, owner, state.fetcher):
         state.background.make(store, job)

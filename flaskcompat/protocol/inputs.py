@@ -30,7 +30,7 @@ class FoundFile:
     filename: str | None
 
 
-#: Finds a file by its id; None where that is left to the wrapper.
+#: Finds a file by its id, or by an http URL; None where that is left to the wrapper.
 FindFile = Callable[[str], FoundFile | None]
 
 
@@ -81,9 +81,9 @@ def chat_messages_from_openai_messages(
 ) -> list[ChatMessage]:
     """Chat Completions messages as Haystack messages.
 
-    Text, tool calls and results, ``image_url`` data URLs and ``file`` parts with data, or with an id that *find_file*
-    knows, are converted. What has no Haystack form without fetching something (an http URL, another file id, audio) is
-    named in the log and kept in the message's ``meta["openai_parts"]``.
+    Text, tool calls and results, ``image_url`` data URLs and ``file`` parts with data, or with an id or a URL that
+    *find_file* knows, are converted. What has no Haystack form without that (another URL or file id, audio) is named in
+    the log and kept in the message's ``meta["openai_parts"]``.
     """
     converter = _Converter(find_file)
     for message in messages:
@@ -250,22 +250,21 @@ def _content_part(part: Mapping[str, Any], find_file: FindFile) -> str | ImageCo
             if match := _data_url(holder.get("url")):
                 detail = holder["detail"] if holder.get("detail") in ("auto", "high", "low") else None
                 return ImageContent(match["data"], mime_type=match["mime"], detail=detail, validation=False)
-            if found := _stored(part, find_file):
+            if found := _found(part.get("file_id") or holder.get("url"), find_file):
                 data = b64encode(found.data).decode()
-                return ImageContent(data, mime_type=found.mime_type, detail=part.get("detail"), validation=False)
+                return ImageContent(data, mime_type=found.mime_type, detail=holder.get("detail"), validation=False)
         case "file" | "input_file":
             if match := _data_url(file.get("file_data")):
                 name = file.get("filename")
                 return FileContent(match["data"], mime_type=match["mime"], filename=name, validation=False)
-            if found := _stored(file, find_file):
+            if found := _found(file.get("file_id") or file.get("file_url"), find_file):
                 data = b64encode(found.data).decode()
                 return FileContent(data, mime_type=found.mime_type, filename=found.filename, validation=False)
     return None
 
 
-def _stored(part: Mapping[str, Any], find_file: FindFile) -> FoundFile | None:
-    id = part.get("file_id")
-    return find_file(id) if isinstance(id, str) else None
+def _found(reference: Any, find_file: FindFile) -> FoundFile | None:
+    return find_file(reference) if isinstance(reference, str) else None
 
 
 def _data_url(value: Any) -> re.Match[str] | None:

@@ -14,12 +14,14 @@ from flaskcompat.errors import NothingStored, RequestTooLarge
 from flaskcompat.log import log
 from flaskcompat.protocol import inputs
 from flaskcompat.protocol.inputs import FoundFile
+from flaskcompat.runtime.bridge import bridge
+from flaskcompat.runtime.fetching import Fetcher
 from flaskcompat.stores.files import FileStore, NoBytes, StoredFile
 
 #: Bytes of a file that becomes part of a message.
 MOST_INLINE = 32 * 2**20
 
-_access: ContextVar[tuple[FileStore, str] | None] = ContextVar("flaskcompat_files", default=None)
+_access: ContextVar[tuple[FileStore, str, Fetcher | None] | None] = ContextVar("flaskcompat_files", default=None)
 
 
 class File:
@@ -62,9 +64,12 @@ class File:
 
 
 @contextmanager
-def file_access(store: FileStore, owner: str) -> Iterator[None]:
-    """Let the code below, and what is called in a copy of its context, see the files of *owner*."""
-    token = _access.set((store, owner))
+def file_access(store: FileStore, owner: str, fetcher: Fetcher | None = None) -> Iterator[None]:
+    """Let the code below, and what is called in a copy of its context, see the files of *owner*.
+
+    :param fetcher: gets what a request names by a URL.
+    """
+    token = _access.set((store, owner, fetcher))
     try:
         yield
     finally:
@@ -82,7 +87,7 @@ def get_file(file_id: str) -> File:
     access = _access.get()
     if access is None:
         raise RuntimeError("files can be had while a request is being answered")
-    store, owner = access
+    store, owner, _ = access
     return File(store, store.get(owner, file_id))
 
 
@@ -90,11 +95,12 @@ def chat_messages_from_openai_messages(messages: Iterable[Mapping[str, Any]]) ->
     """Chat Completions messages as Haystack messages.
 
     Text, tool calls and results, ``image_url`` data URLs and ``file`` parts, with data or with the id of an uploaded
-    file, are converted. What has no Haystack form without fetching something (an http URL, audio) is named in the log
-    and kept in the message's ``meta["openai_parts"]``.
+    file, are converted; so is what they name by a URL that ``FLASKCOMPAT_FETCH_URLS`` allows, off the event loop. What
+    has no Haystack form (another URL, audio) is named in the log and kept in the message's ``meta["openai_parts"]``.
 
     :raises NothingStored: for the id of a file that is not there, where files are kept; clients get a 404.
-    :raises RequestTooLarge: for a stored file that is too large to be part of a message.
+    :raises RequestTooLarge: for a file that is too large to be part of a message.
+    :raises InvalidValue: for what is at none of the URLs allowed, just now; clients get a 400.
     """
     return inputs.chat_messages_from_openai_messages(messages, _find)
 
@@ -114,13 +120,20 @@ def chat_messages_from_openai_response(
     return inputs.chat_messages_from_openai_response(input_items, _find, instructions=instructions)
 
 
-def _find(id: str) -> FoundFile | None:
+def _find(reference: str) -> FoundFile | None:
     access = _access.get()
     if access is None:
         return None
-    store, owner = access
+    store, owner, fetcher = access
+    if reference.startswith(("http://", "https://")):
+        if fetcher is None or not fetcher.allows(reference):
+            return None
+        if bridge.on_loop_thread:
+            log.warning("nothing is fetched on the event loop: convert the messages by asyncio.to_thread()")
+            return None
+        return fetcher.fetch(reference)
     try:
-        file = File(store, store.get(owner, id))
+        file = File(store, store.get(owner, reference))
         if file.size > MOST_INLINE:
             log.info("a file of {} bytes is too large to be part of a message", file.size)
             raise RequestTooLarge(f"A file of more than {MOST_INLINE} bytes cannot be part of a message.")

@@ -8,6 +8,7 @@ from typing import Any
 
 from flaskcompat.runtime.admission import Admission
 from flaskcompat.runtime.background import Background
+from flaskcompat.runtime.fetching import Fetcher
 from flaskcompat.runtime.following import Followers
 from flaskcompat.runtime.keys import Keys
 from flaskcompat.runtime.registry import Registry
@@ -22,6 +23,7 @@ class State:
     """Its models, its keys, what it stores, and the answers being made; in ``app.extensions["flaskcompat"]``.
 
     :param send: has another process make a response in the background, by its owner and its id; None: it is made here.
+    :param fetcher: gets what requests name by a URL; None: nothing.
     :param authenticate: a host's own login: gives for a Flask request whom it comes from, None for nobody.
     """
 
@@ -30,6 +32,7 @@ class State:
     authenticate: Callable[[Any], Any] | None = None
     admission: Admission = field(default_factory=Admission)
     send: Callable[[str, str], None] | None = None
+    fetcher: Fetcher | None = None
     stores: Stores = field(default_factory=Stores.in_memory)
 
     def __post_init__(self) -> None:
