@@ -47,6 +47,9 @@ _OF_A_BODY = frozenset(
     ("connection", "content-encoding", "content-length", "content-type", "transfer-encoding", "x-request-id")
 )
 
+#: The type of an error by its status, where that says more than its class.
+TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
 #: Longest piece of a client's own text that an error message repeats, in characters.
 ECHO_LIMIT = 64
 #: The same for a line of the log.
@@ -83,6 +86,7 @@ class APIError(FlaskCompatError):
     :param message: one sentence for the client.
     :param param: path of the request field at fault, such as ``messages[0].role``.
     :param status: HTTP status from 400 to 599, if another than the class's own.
+    :param type: OpenAI's type of error, by default that of the status.
     :param headers: further response headers.
     :raises ValueError: for a status that is none of an error, or a header that HTTP has no form for.
     :raises TypeError: for a message, param, code or type that is no text.
@@ -112,6 +116,8 @@ class APIError(FlaskCompatError):
         self.status = status or self.status
         if not isinstance(self.status, int) or not 400 <= self.status <= 599:
             raise ValueError(f"{self.status!r} is no status of an error")
+        if type is None and self.status < 500 and self.type == APIError.type:
+            type = TYPES.get(self.status, "invalid_request_error")
         self.type = type or self.type
         given = {name: str(value) for name, value in (headers or {}).items()}
         # Those of an upstream's answer may be passed on; what is about that answer's body is not about this one's.

@@ -12,14 +12,24 @@ from html import escape
 from typing import Any, Literal
 from urllib.parse import unquote
 
+#: What a request in the background is for.
+Task = Literal["title", "tags", "follow_ups", "queries", "prompt", "text", "other"]
+
 # Its prompts for tasks begin so; the one that puts retrieved passages before a user's question does, too.
 _TASK = re.compile(r"\s*### Task:\s*+(?!Respond to the user query)")
 # The key of the JSON object that a task's prompt asks for.
 _TASK_KEY = re.compile(r'\{\s*"(title|tags|follow_ups|queries|prompt|text)"\s*:')
+# The header that names the task, where a connection has it (see `background_task`), and its values.
+_TASK_HEADER = "x-openwebui-task"
+_TASKS: dict[str, Task] = {
+    "title_generation": "title",
+    "tags_generation": "tags",
+    "follow_up_generation": "follow_ups",
+    "query_generation": "queries",
+    "image_prompt_generation": "prompt",
+    "autocomplete_generation": "text",
+}
 _USER_HEADERS = {name: f"x-openwebui-user-{name}" for name in ("id", "name", "email", "role")}
-
-#: What a request in the background is for.
-Task = Literal["title", "tags", "follow_ups", "queries", "prompt", "text", "other"]
 
 
 @dataclass(frozen=True)
@@ -32,14 +42,19 @@ class OpenWebUIUser:
     role: str | None = None
 
 
-def background_task(body: Mapping[str, Any]) -> Task | None:
+def background_task(body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Task | None:
     """What Open WebUI asks for on its own, beside the answer to a question; None for a question.
 
     A pipeline that is slow, or that does something, need not run for it: answer with an empty text, and the page goes
     without. Recognised as the prompts of Open WebUI 0.12 are: one user message, not streamed, that begins with
-    ``### Task:`` (an administrator may have changed them).
+    ``### Task:`` (an administrator may have changed them). Surer is the request's header ``X-OpenWebUI-Task``, which a
+    connection has whose settings give it as ``{{TASK}}``.
+
+    :param headers: the request's, as a method gets them that declares a parameter ``headers``.
     """
-    messages = body.get("messages")
+    if headers is not None and (named := headers.get(_TASK_HEADER)) is not None:
+        return _TASKS.get(named, "other") if named else None
+    messages = body.get("messages", body.get("input"))
     if body.get("stream") or not isinstance(messages, list) or len(messages) != 1:
         return None
     content = messages[0].get("content")

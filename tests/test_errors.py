@@ -67,3 +67,19 @@ def test_error_body_has_all_four_keys() -> None:
 def test_text_of_a_client_is_cut_and_printable() -> None:
     assert shorten("a\x00\n\ud800b") == "a???b"
     assert shorten("x" * 500) == "x" * 64 + "…"
+
+
+@pytest.mark.parametrize(
+    ("status", "type"),
+    [
+        (400, "invalid_request_error"),
+        (401, "authentication_error"),
+        (403, "permission_error"),
+        (404, "invalid_request_error"),
+        (429, "rate_limit_error"),
+        (503, "server_error"),
+    ],
+)
+def test_type_follows_the_status(status: int, type: str) -> None:
+    assert APIError("no", status=status).type == type
+    assert APIError("no", status=status, type="own").type == "own"

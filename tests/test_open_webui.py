@@ -105,6 +105,21 @@ def test_background_task_is_recognised(text: Any, task: str | None) -> None:
     assert background_task(asked(text)) == task
 
 
+def test_header_tells_more_surely() -> None:
+    def headers(value: str) -> Headers:
+        return Headers([("X-OpenWebUI-Task", value)])
+
+    assert background_task(asked("in words of an administrator"), headers("title_generation")) == "title"
+    assert background_task(asked("any"), headers("emoji_generation")) == "other"
+    assert background_task(asked("### Task:\nof the user"), headers("")) is None
+    assert background_task(asked("### Task:\nGenerate"), Headers([("Host", "x")])) == "other"
+
+
+def test_task_on_responses() -> None:
+    body = {"model": "m", "input": asked('### Task:\nJSON format: { "title": "x" }')["messages"]}
+    assert background_task(body) == "title"
+
+
 def test_question_is_no_task_whatever_it_says() -> None:
     assert background_task(asked("### Task:\nof the user", stream=True)) is None
     body = asked("### Task:\nof the user")

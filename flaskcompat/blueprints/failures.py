@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException
 from flaskcompat.blueprints import audit
 from flaskcompat.errors import (
     LOG_LIMIT,
+    TYPES,
     APIError,
     InvalidRequest,
     MethodNotAllowed,
@@ -64,7 +65,6 @@ def error_response(error: Exception) -> Response | HTTPException:
     return response
 
 
-_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES = {401: "invalid_api_key", 403: "permission_denied", 429: "rate_limit_exceeded"}
 
 
@@ -84,7 +84,7 @@ def from_http_exception(error: HTTPException) -> APIError:
     return InvalidRequest(
         f"The request was refused: {error.name}.",
         status=status,
-        type=_TYPES.get(status),
+        type=TYPES.get(status),
         code=_CODES.get(status),
         headers=headers,
     )

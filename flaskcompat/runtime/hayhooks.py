@@ -20,15 +20,12 @@ from flaskcompat.runtime.wrapper import BasePipelineWrapper, Headers
 #: Whether ``hayhooks`` is stood in for: where it is not installed, always, never.
 Alias = Literal["auto", "on", "off"]
 
-_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-
 
 class HTTPException(APIError):
     """FastAPI's way to tell a client something."""
 
     def __init__(self, status_code: int, detail: Any = None, headers: Mapping[str, str] | None = None) -> None:
-        kind = _TYPES.get(status_code, "invalid_request_error" if status_code < 500 else "server_error")
-        super().__init__(None if detail is None else str(detail), status=status_code, type=kind, headers=headers)
+        super().__init__(None if detail is None else str(detail), status=status_code, headers=headers)
         self.status_code = status_code
         self.detail = detail
 
