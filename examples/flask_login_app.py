@@ -2,7 +2,8 @@
 
 flask --app examples/flask_login_app run
 
-Needs Flask-Login: pip install flask-login. The password of "ada" is PASSWORD of the environment, else "let-me-in".
+Needs Flask-Login: pip install flask-login. The only user is "ada", with PASSWORD of the environment as the password,
+else "let-me-in".
 """
 
 import hmac
@@ -19,6 +20,9 @@ from flaskcompat import BasePipelineWrapper, FlaskCompat, get_last_user_message
 LOGIN_PAGE = (
     '<form method="post"><input name="name"><input type="password" name="password"> <button>Log in</button></form>'
 )
+
+
+USERS = ("ada",)
 
 
 class User(UserMixin):  # type: ignore[misc]
@@ -50,7 +54,8 @@ def create_app() -> Flask:
 
     @app.route("/login", methods=["GET", "POST"])
     def login() -> str | Response:
-        if request.method == "POST" and hmac.compare_digest(request.form["password"].encode(), password.encode()):
+        given = request.form.get("password", "").encode()
+        if request.form.get("name") in USERS and hmac.compare_digest(given, password.encode()):
             login_user(User(request.form["name"]))
             return redirect(url_for("index"))
         return LOGIN_PAGE

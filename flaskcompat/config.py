@@ -15,9 +15,9 @@ from flaskcompat.log import log
 
 
 def _flag(text: str) -> bool:
-    if text.strip().lower() in ("1", "true", "yes", "on"):
+    if text.strip().lower() in ("1", "true", "t", "yes", "y", "on"):
         return True
-    if text.strip().lower() in ("0", "false", "no", "off", ""):
+    if text.strip().lower() in ("0", "false", "f", "no", "n", "off", ""):
         return False
     raise ValueError("is neither true nor false")
 

@@ -69,7 +69,9 @@ def user_of(headers: Mapping[str, str]) -> OpenWebUIUser | None:
 
     :param headers: the request's, as a method gets them that declares a parameter ``headers``.
     """
-    found = {name: unquote(headers[header]) for name, header in _USER_HEADERS.items() if header in headers}
+    found = {name: headers[header] for name, header in _USER_HEADERS.items() if header in headers}
+    if "name" in found:  # the one that is encoded
+        found["name"] = unquote(found["name"])
     return OpenWebUIUser(**found) if found else None
 
 

@@ -128,6 +128,8 @@ def test_question_is_no_task_whatever_it_says() -> None:
 
 
 def test_user_as_open_webui_names_it() -> None:
-    headers = Headers([("X-OpenWebUI-User-Name", "Zo%C3%AB O"), ("X-OpenWebUI-User-Id", "7"), ("Host", "x")])
-    assert user_of(headers) == OpenWebUIUser(id="7", name="Zoë O")
+    names = [("X-OpenWebUI-User-Name", "Zo%C3%AB O"), ("X-OpenWebUI-User-Id", "7"), ("Host", "x")]
+    assert user_of(Headers(names)) == OpenWebUIUser(id="7", name="Zoë O")
+    # An address is as it is: one may have been made to become another's.
+    assert user_of(Headers([("X-OpenWebUI-User-Email", "alic%65@x")])) == OpenWebUIUser(email="alic%65@x")
     assert user_of(Headers([("Host", "x")])) is None

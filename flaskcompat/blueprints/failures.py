@@ -21,6 +21,7 @@ from flaskcompat.errors import (
 )
 from flaskcompat.log import log, request_id, text_of
 from flaskcompat.protocol import sse
+from flaskcompat.runtime.hayhooks import told_by_fastapi
 
 
 def json_reply(value: Any, status: int = 200) -> Response:
@@ -35,6 +36,8 @@ def failure(error: BaseException, label: str, *, tracebacks: bool | None = None)
     :param tracebacks: tell the client the error's type and text; by default as the setting says.
     """
     # By type: a wrapper's exception may say of itself that it is of another class, or fail when it is asked.
+    if (of_fastapi := told_by_fastapi(error)) is not None:
+        error = of_fastapi
     if issubclass(type(error), APIError):
         told = cast("APIError", error)
         log.info("{} answered {} ({})", label, told.status, told.code)

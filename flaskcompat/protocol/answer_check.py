@@ -1,20 +1,31 @@
-"""Whether an answer has the form that its request asks for: JSON, or JSON of a schema."""
+"""Whether an answer has the form that its request asks for: JSON, or JSON of a schema.
+
+A schema comes from a client. It may be large, or small and take for ever: references that double at each level, regular
+expressions, comparisons of all with all. So its size is bounded, what cannot be bounded is not done or refused, and the
+rest ends at a deadline.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from time import monotonic
+from typing import Any, NoReturn
 
 from flaskcompat.errors import APIError, InvalidValue
 from flaskcompat.log import log
+from flaskcompat.protocol.json_schema import TooLarge, objects_of
 from flaskcompat.protocol.parameters import answer_format
 
 #: Refuses an answer's text.
 AnswerCheck = Callable[[str], None]
 
-# A client's regular expression may take for ever on some text.
-_UNCHECKED = ("pattern", "patternProperties")
+#: Seconds that the check of one answer may take.
+MOST_TIME = 2.0
+# A client's regular expression may take for ever on some text; comparing each item with each, the square of a length.
+_UNCHECKED = ("pattern", "uniqueItems")
+# What `additionalProperties` means rests on its expressions.
+_REFUSED = ("patternProperties",)
 
 
 class InvalidAnswer(APIError):
@@ -27,10 +38,10 @@ class InvalidAnswer(APIError):
 def answer_check(body: Mapping[str, Any]) -> AnswerCheck | None:
     """What checks the answer to a request to either API; None where any text will do.
 
-    Regular expressions of a schema are not looked at, and nothing that it refers to is fetched. The check raises
+    ``pattern`` and ``uniqueItems`` are not looked at, and nothing that a schema refers to is fetched. The check raises
     :class:`InvalidAnswer`.
 
-    :raises InvalidValue: for what is no schema.
+    :raises InvalidValue: for what is no schema, or one that is not checked here.
     """
     form = answer_format(body)
     match form and form["type"]:
@@ -38,33 +49,49 @@ def answer_check(body: Mapping[str, Any]) -> AnswerCheck | None:
             return lambda text: _refuse_unless(isinstance(_parsed(text), dict), "no object")
         case "json_schema":
             assert form is not None
-            return _of_schema(form.get("schema"), "response_format" if body.get("response_format") else "text.format")
+            return _of_schema(form.get("schema"), "response_format" if "response_format" in body else "text.format")
     return None
 
 
 def _of_schema(schema: Any, param: str) -> AnswerCheck:
     # Takes its time to import, and few models are asked for a schema.
-    from jsonschema import SchemaError, validators
+    from jsonschema import Draft202012Validator, FormatChecker, validators
     from jsonschema.exceptions import best_match
     from referencing import Registry
-    from referencing.exceptions import Unresolvable
 
-    if not isinstance(schema, dict) or any(not ref.startswith("#") for ref in _references(schema)):
-        raise InvalidValue(f"'{param}' has no schema, or one that refers to another place.", param=param)
-    base = validators.validator_for(schema, default=validators.Draft202012Validator)
+    def refuse(what: str) -> NoReturn:
+        raise InvalidValue(f"'{param}' has a schema that {what}.", param=param)
+
+    if not isinstance(schema, dict):
+        raise InvalidValue(f"'{param}' has no schema.", param=param)
+    _look_over(schema, refuse)
     try:
-        base.check_schema(schema)
-    except (SchemaError, RecursionError):
-        raise InvalidValue(f"'{param}' has a schema that is none.", param=param) from None
-    kind = validators.extend(base, dict.fromkeys(_UNCHECKED, _unchecked))
+        # Without formats: `regex` would refuse what is none in Python.
+        Draft202012Validator.check_schema(schema, format_checker=FormatChecker(()))
+    except Exception:
+        refuse("is none")
+    end = [0.0]
+
+    def timed(keyword: Any) -> Any:
+        def check(*args: Any) -> Any:
+            if monotonic() > end[0]:
+                raise TimeoutError
+            return keyword(*args)
+
+        return check
+
+    keywords = {name: timed(keyword) for name, keyword in Draft202012Validator.VALIDATORS.items()}
+    kind = validators.extend(Draft202012Validator, keywords | dict.fromkeys(_UNCHECKED, _unchecked))
     validator = kind(schema, registry=Registry())
 
     def check(text: str) -> None:
         value = _parsed(text)
+        end[0] = monotonic() + MOST_TIME
         try:
             error = best_match(validator.iter_errors(value))
-        except (Unresolvable, RecursionError) as unusable:
-            raise InvalidValue(f"'{param}' has a schema that cannot be followed.", param=param) from unusable
+        except Exception as unusable:  # a reference to nowhere, or in a circle; numbers beyond any measure
+            log.info("the schema of a request cannot be followed: {}", type(unusable).__name__)
+            refuse("cannot be followed for this answer")
         # Where it is wrong, not what: contents do not belong in logs.
         _refuse_unless(error is None, f"{error and error.validator} at {error and error.json_path}")
 
@@ -75,24 +102,28 @@ def _unchecked(validator: Any, value: Any, instance: Any, schema: Any) -> Iterat
     return iter(())
 
 
-def _references(schema: Any) -> Iterator[str]:
-    """What a schema refers to; one that is too deep is none to follow."""
-    rest = [schema]
-    while rest:
-        part = rest.pop()
-        if isinstance(part, dict):
-            yield from (str(part[key]) for key in ("$ref", "$dynamicRef") if isinstance(part.get(key), str))
-            rest += part.values()
-        elif isinstance(part, list):
-            rest += part
+def _look_over(schema: dict[str, Any], refuse: Callable[[str], NoReturn]) -> None:
+    """Refuse what would take too long to look at, or points to another place."""
+    try:
+        for part in objects_of(schema):
+            if any(key in part for key in _REFUSED):
+                refuse("has 'patternProperties', which is not checked here")
+            if any(isinstance(part.get(key), str) and not part[key].startswith("#") for key in ("$ref", "$dynamicRef")):
+                refuse("refers to another place")
+    except TooLarge:
+        refuse("is too large")
 
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_json)
     except (ValueError, RecursionError):
         log.warning("an answer that has to be JSON is none")
         raise InvalidAnswer from None
+
+
+def _no_json(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _refuse_unless(fits: bool, why: str) -> None:

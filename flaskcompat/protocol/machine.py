@@ -146,6 +146,7 @@ class Machine(ABC):
         for piece in self._ledger.end():
             self._call(piece)
         reason = self._final_reason()
+        self._end_step()  # nothing waits for an open call any more
         if self._check is not None and reason == "stop" and (said := self._said()) is not None:
             self._check(said)
         self._close_stream(reason)

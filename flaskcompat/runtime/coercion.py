@@ -12,7 +12,8 @@ def coerce_pipeline_inputs(pipeline: Any, data: Mapping[str, Any]) -> dict[str, 
     """*data* for ``pipeline.run()``, with objects in place of dictionaries where an input takes such an object.
 
     An input's type may be a class with ``from_dict`` (``ChatMessage``, ``Document``), a Pydantic model or a dataclass,
-    a list of it, or a union with it. What is an object already, or fits no such class, stays as it is.
+    a list of it, or a union with it. What is an object already, or fits no such class, stays as it is; so do tools,
+    which would be code.
 
     :param data: nested, ``{"component": {"input": value}}``, or flat, ``{"input": value}``, as for ``run()``.
     :raises ValueError: for a dictionary where an input takes several such classes: nothing says which it is.
@@ -57,6 +58,8 @@ def _members(types: list[Any]) -> list[Any]:
 
 def _make(kind: type) -> Any:
     """What makes an object of *kind* from a dictionary; None where nothing does."""
+    if kind.__module__.startswith("haystack.tools"):  # a tool is code; JSON may be a client's
+        return None
     for name in ("from_dict", "model_validate"):
         if callable(make := getattr(kind, name, None)):
             return make

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from flaskcompat.log import log
 from flaskcompat.runtime.registry import Registry
+from flaskcompat.runtime.wrapper import BasePipelineWrapper
 
 # Where a generator keeps the address of the API that it asks.
 _ADDRESSES = ("api_base_url", "base_url", "api_base", "url")
@@ -17,12 +19,15 @@ _DEEPEST = 8
 
 def models_that_ask(registry: Registry, host: str, port: int) -> list[str]:
     """Names of the models whose pipeline or agent has a component that asks the server at *host* and *port*."""
-    hosts = {host, *_LOCAL}
-    return [
-        model.name
-        for model in registry
-        if any(_is_at(address, hosts, port) for part in _parts(model.wrapper.pipeline) for address in _addresses(part))
-    ]
+    return [model.name for model in registry if _asks(model.wrapper, {host, *_LOCAL}, port)]
+
+
+def _asks(wrapper: BasePipelineWrapper, hosts: set[str], port: int) -> bool:
+    try:
+        return any(_is_at(address, hosts, port) for part in _parts(wrapper.pipeline) for address in _addresses(part))
+    except Exception as error:  # a user's attributes may do anything
+        log.debug("what a model asks could not be looked at: {}", type(error).__name__)
+        return False
 
 
 def _parts(thing: Any, depth: int = 0) -> Iterator[Any]:

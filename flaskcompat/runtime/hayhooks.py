@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from http.client import responses
 from types import ModuleType
 from typing import IO, Any, Literal
 
@@ -25,7 +26,8 @@ class HTTPException(APIError):
     """FastAPI's way to tell a client something."""
 
     def __init__(self, status_code: int, detail: Any = None, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(None if detail is None else str(detail), status=status_code, headers=headers)
+        text = responses.get(status_code) if detail is None else str(detail)
+        super().__init__(text, status=status_code, headers=headers)
         self.status_code = status_code
         self.detail = detail
 
@@ -118,7 +120,7 @@ class Modules:
     def __init__(self, *offered: Mapping[str, Mapping[str, Any]]) -> None:
         self._modules: dict[str, ModuleType] = {}
         for name, names in [found for package in offered for found in package.items()]:
-            self._modules[name] = module = _StandIn(name)
+            self._modules[name] = module = ModuleType(name)
             vars(module).update(names, __all__=list(names), __path__=[])
             parent, _, own = name.rpartition(".")
             if parent:
@@ -127,24 +129,20 @@ class Modules:
     def __contains__(self, top: object) -> bool:
         return top in self._modules
 
-    def find(self, name: str) -> ModuleType:
+    def find(self, name: str, names: Sequence[str]) -> ModuleType:
         found = self._modules.get(name)
         if found is None:
-            raise _not_offered(name)
+            raise ModuleNotFoundError(_not_offered(name), name=name)
+        for wanted in names:
+            if wanted != "*" and not hasattr(found, wanted):
+                raise ImportError(_not_offered(f"{name}.{wanted}"), name=name)
         return found
 
 
-class _StandIn(ModuleType):
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise _not_offered(f"{self.__name__}.{name}")
-
-
-def _not_offered(name: str) -> ImportError:
-    return ImportError(
+def _not_offered(name: str) -> str:
+    return (
         f"{name} is not offered by flaskcompat, which stands in for what Hayhooks' OpenAI wrappers use; durable runs, "
-        "MCP, A2A and FastAPI programs need Hayhooks itself"
+        "MCP, A2A, YAML wrappers and FastAPI programs need Hayhooks itself"
     )
 
 
@@ -157,4 +155,19 @@ def stand_ins(alias: Alias) -> Modules:
 
 
 def _is_installed(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None
+    try:
+        spec = importlib.util.find_spec(name)
+    except ValueError:  # something without a spec stands in sys.modules
+        return True
+    return spec is not None and spec.origin is not None  # a folder of that name is no package of it
+
+
+def told_by_fastapi(error: BaseException) -> APIError | None:
+    """What FastAPI's own ``HTTPException`` tells the client, where that is installed and a wrapper raised it."""
+    kinds = [(kind.__module__, kind.__name__) for kind in type(error).__mro__]
+    if ("starlette.exceptions", "HTTPException") not in kinds:
+        return None
+    try:
+        return HTTPException(error.status_code, error.detail, error.headers)  # type: ignore[attr-defined]
+    except (AttributeError, TypeError, ValueError):
+        return None

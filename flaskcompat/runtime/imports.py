@@ -10,7 +10,7 @@ from __future__ import annotations
 import builtins
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
@@ -26,10 +26,10 @@ class StandIns(Protocol):
     def __contains__(self, top: object) -> bool:
         """Whether the package *top* is stood in for."""
 
-    def find(self, name: str) -> ModuleType:
-        """The module *name*; its parents have it as an attribute.
+    def find(self, name: str, names: Sequence[str]) -> ModuleType:
+        """The module *name*, of which *names* are wanted; its parents have it as an attribute.
 
-        :raises ImportError: if it is not offered.
+        :raises ImportError: if it, or one of them, is not offered.
         """
 
 
@@ -88,21 +88,40 @@ def _import(
 ) -> ModuleType:
     """The ``__import__`` of such a module; what the interpreter's own would give, or what this one finds."""
     top = name.partition(".")[0]
-    if level == 0 and top in stand_ins:
-        found = stand_ins.find(name)
-        return found if fromlist else stand_ins.find(top)
-    package = str((globals or {}).get("__package__") or "")
-    if level == 0 and top not in sys.stdlib_module_names and _stands_beside(package, top):
-        found = importlib.import_module(f"{package}.{name}")
-        if not fromlist:
-            return sys.modules[f"{package}.{top}"]
-        return builtins.__import__(f"{package}.{name}", globals, locals, fromlist)
-    return builtins.__import__(name, globals, locals, fromlist or (), level)
+    if level or top in sys.stdlib_module_names:
+        return builtins.__import__(name, globals, locals, fromlist or (), level)
+    if top in stand_ins:
+        found = stand_ins.find(name, fromlist or ())
+        return found if fromlist else stand_ins.find(top, ())
+    own = str((globals or {}).get("__package__") or "")
+    if (package := _package_beside(own, top, _is_module)) is None:
+        try:
+            return builtins.__import__(name, globals, locals, fromlist or ())
+        except ModuleNotFoundError as error:
+            # Of a folder without an __init__.py, anything that is installed comes first, as on `sys.path`.
+            package = _package_beside(own, top, Path.is_dir) if error.name == top else None
+            if package is None:
+                raise
+    importlib.import_module(f"{package}.{name}")
+    return (
+        builtins.__import__(f"{package}.{name}", globals, locals, fromlist)
+        if fromlist
+        else sys.modules[f"{package}.{top}"]
+    )
 
 
-def _stands_beside(package: str, top: str) -> bool:
-    folders = getattr(sys.modules.get(package), "__path__", ())
-    return any(Path(folder, f"{top}.py").is_file() or Path(folder, top, "__init__.py").is_file() for folder in folders)
+def _package_beside(package: str, top: str, there: Callable[[Path], bool]) -> str | None:
+    """The package, *package* or one that it is in, in whose folder *top* is; the pipelines folder is the last one."""
+    while package:
+        folders = getattr(sys.modules.get(package), "__path__", ())
+        if any(there(Path(folder, top)) for folder in folders):
+            return package
+        package = package.rpartition(".")[0]
+    return None
+
+
+def _is_module(path: Path) -> bool:
+    return path.with_name(f"{path.name}.py").is_file() or (path / "__init__.py").is_file()
 
 
 #: The finder of this process.

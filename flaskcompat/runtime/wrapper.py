@@ -31,7 +31,8 @@ class BasePipelineWrapper:
     max_generations: int | None = None
 
     #: Check an answer against the schema that its request asks for (``response_format``, ``text.format``): one that
-    #: does not fit ends in an error. Regular expressions of a schema are not looked at.
+    #: does not fit ends in an error. ``pattern`` and ``uniqueItems`` are not looked at, a schema with
+    #: ``patternProperties`` or of more than 2000 parts is refused.
     check_format: bool = False
 
     def setup(self) -> None:

@@ -22,11 +22,14 @@ class _Member(Generic[T]):
     """A thread's part of a group.
 
     :param turn: released once it is written, or once this thread is to write.
+    :param leads: whether it is to write.
+    :param gone: whether its thread was interrupted while it waited.
     """
 
     part: T
     turn: threading.Lock = field(default_factory=_taken_lock)
-    written: bool = False
+    leads: bool = False
+    gone: bool = False
     error: BaseException | None = None
 
 
@@ -36,8 +39,8 @@ class GroupCommit(Generic[T]):
     Each thread has a lock of its own to wait on: a shared one wakes them one after the other, and whoever has just
     written would take it again before the next one has woken, so that groups stay small (measured: of one, mostly).
 
-    :param write: writes the parts of a group; what went wrong with one of them it notes there, what it raises
-        is the error of each.
+    :param write: writes the parts of a group; what went wrong with one of them it notes there, what it raises is the
+        error of each.
     :param most: parts of one group.
     """
 
@@ -55,13 +58,13 @@ class GroupCommit(Generic[T]):
         """
         member = _Member(part)
         with self._lock:
-            leads = not self._busy
+            member.leads = not self._busy
             self._busy = True
-            if not leads:
+            if not member.leads:
                 self._waiting.append(member)
-        if not leads:
-            member.turn.acquire()
-        if not member.written:
+        if not member.leads:
+            self._wait(member)
+        if member.leads:
             self._lead(member)
         if member.error is not None:
             raise member.error
@@ -71,19 +74,39 @@ class GroupCommit(Generic[T]):
         """How many wait for the group that is being written."""
         return len(self._waiting)
 
-    def _lead(self, first: _Member[T]) -> None:
-        with self._lock:
-            others = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most - 1))]
-        error: BaseException | None = None
+    def _wait(self, member: _Member[T]) -> None:
         try:
-            self._write([first.part, *(member.part for member in others)])
-        except BaseException as raised:
-            error = raised
-        first.error = error
-        for member in others:
-            member.written, member.error = True, error
-            member.turn.release()
+            member.turn.acquire()
+        except BaseException:  # an interrupt: whether its part was written is not known
+            with self._lock:
+                member.gone = True
+                leads = member.leads
+            if leads:
+                self._hand_on()
+            raise
+
+    def _lead(self, first: _Member[T]) -> None:
+        group = [first]
+        try:
+            with self._lock:
+                while self._waiting and len(group) < self._most:
+                    group.append(self._waiting.popleft())
+            self._write([member.part for member in group])
+        except BaseException as error:
+            for member in group:
+                member.error = error
+        finally:
+            for member in group[1:]:
+                member.turn.release()
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Have another one lead who waits, if any does."""
         with self._lock:
-            self._busy = bool(self._waiting)
-            if self._busy:
-                self._waiting.popleft().turn.release()
+            while self._waiting:
+                member = self._waiting.popleft()
+                if not member.gone:
+                    member.leads = True
+                    member.turn.release()
+                    return
+            self._busy = False

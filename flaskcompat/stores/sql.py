@@ -160,7 +160,9 @@ class SqlRecords:
         try:
             with self._transaction(tells_conflicts=True) as connection:
                 self._insert(connection, saves)
-        except (DataError, IntegrityError):
+        except StorageUnavailable:
+            raise
+        except Exception:
             # An id that a wrapper has made may have been there before; or one of them is none for a database.
             for save in saves:
                 self._replace(save)
@@ -174,6 +176,9 @@ class SqlRecords:
                 self._insert(connection, [save])
         except StorageUnavailable as error:  # of this one; the others may be in order
             save.error = error
+        except Exception as error:
+            log.opt(exception=error).error("what is to be saved has no form in a database")
+            save.error = StorageUnavailable()
 
     def _insert(self, connection: Connection, saves: Sequence[_Save]) -> None:
         connection.execute(insert(_records), [_row(record) for save in saves for record in save.records])

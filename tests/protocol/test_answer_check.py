@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from flaskcompat.errors import InvalidValue
+from flaskcompat.protocol import answer_check as answer_check_module
 from flaskcompat.protocol.answer_check import InvalidAnswer, answer_check
 from flaskcompat.protocol.chat import ChatCompletionMachine
-from flaskcompat.protocol.deltas import Delta, Refusal, Text, ToolCallPart
+from flaskcompat.protocol.deltas import Delta, Refusal, Text, ToolCallPart, ToolResult
 from flaskcompat.protocol.responses import ResponseMachine
 
 PLACE = {
@@ -57,7 +58,17 @@ def test_any_text_will_do(body: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "schema",
-    [None, "text", {"type": "nothing"}, {"$ref": "http://127.0.0.1:9/x"}, {"items": [{"$ref": "file:///etc/passwd"}]}],
+    [
+        None,
+        "text",
+        {"type": "nothing"},
+        {"$ref": "http://127.0.0.1:9/x"},
+        {"prefixItems": [{"$ref": "file:///etc/passwd"}]},
+        {"patternProperties": {"^(a+)+$": {}}, "additionalProperties": False},
+        {"anyOf": [{}] * 100_000},
+        {"title": "x" * 100_000},
+        {"enum": ["x" * 100_000]},
+    ],
 )
 def test_what_is_no_schema_is_refused(schema: Any) -> None:
     with pytest.raises(InvalidValue, match="text.format"):
@@ -77,6 +88,32 @@ def test_expressions_are_not_run() -> None:
     check = answer_check(response({"type": "string", "pattern": "^(a+)+$"}))
     assert check is not None
     check(json.dumps("a" * 50 + "!"))  # would take for years
+    assert answer_check(response({"type": "string", "pattern": r"^\p{L}+$"})) is not None  # one of another language's
+
+
+def test_schema_that_takes_for_ever_ends_at_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer_check_module, "MOST_TIME", 0.05)
+    twice = {f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(40)} | {"a40": {}}
+    check = answer_check(response({"$ref": "#/$defs/a0", "$defs": twice}))
+    assert check is not None
+    with pytest.raises(InvalidValue, match="cannot be followed"):
+        check("{}")
+
+
+@pytest.mark.parametrize("text", ["NaN", '{"a": Infinity}'])
+def test_what_is_json_in_python_alone_is_none(text: str) -> None:
+    check = answer_check(response({}))
+    assert check is not None
+    with pytest.raises(InvalidAnswer):
+        check(text)
+
+
+@pytest.mark.parametrize("schema", [{"multipleOf": 0.1}, {"$schema": [], "const": {"$ref": "http://x"}}])
+def test_odd_schemas_and_numbers_are_no_faults_of_the_server(schema: Any) -> None:
+    with pytest.raises((InvalidValue, InvalidAnswer)):
+        check = answer_check(response(schema))
+        assert check is not None
+        check("1" * 400)
 
 
 @pytest.mark.parametrize("machine", [ChatCompletionMachine, ResponseMachine])
@@ -90,6 +127,8 @@ def test_machine_asks_once_the_answer_is_whole(machine: Any) -> None:
 
     assert ended(Text('{"city": '), Text('"Paris"}'))
     assert ended(Refusal("I will not."))
+    # The text waited for a call that this side has answered itself.
+    assert ended(ToolCallPart(0, "call_0", "t"), ToolResult("call_0", "t", "{}", "r"), Text('{"city": "Paris"}'))
     assert ended(ToolCallPart(0, "call_1", "t", "{}"))
     with pytest.raises(InvalidAnswer):
         ended(Text('{"city": '), Text("5}"))

@@ -10,16 +10,18 @@ from haystack.dataclasses import ChatMessage
 from haystack.utils import Secret
 
 from flaskcompat import generation_kwargs_from_body, tools_from_body
+from flaskcompat.errors import InvalidValue
 from flaskcompat.protocol.parameters import answer_format
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 FUNCTION = {"name": "weather", "description": "tells", "parameters": SCHEMA, "strict": True}
 NESTED, FLAT = {"type": "function", "function": FUNCTION}, {"type": "function", **FUNCTION}
+HUGE = {**FLAT, "parameters": {"anyOf": [{}] * 100_000}}
 CHAT_FORMAT = {"type": "json_schema", "json_schema": {"name": "place", "schema": SCHEMA, "strict": True}}
 TEXT_FORMAT = {"type": "json_schema", "name": "place", "schema": SCHEMA, "strict": True}
 
 
-@pytest.mark.parametrize("name", ["temperature", "top_p", "top_logprobs", "stop", "seed", "presence_penalty"])
+@pytest.mark.parametrize("name", ["temperature", "top_p", "logprobs", "stop", "seed", "presence_penalty"])
 def test_sampling_keeps_its_names(name: str) -> None:
     body = {"model": "m", "messages": [], "stream": True, "metadata": {"a": "b"}, "store": True, name: 1}
     assert generation_kwargs_from_body(body) == {name: 1}
@@ -82,7 +84,8 @@ def test_tools_and_choice_of_both(tool: dict[str, Any], choice: dict[str, Any]) 
         "tool_choice": {"type": "function", "name": "weather"},
         "parallel_tool_calls": False,
     }
-    assert generation_kwargs_from_body(body, tools=False) == {}
+    without = generation_kwargs_from_body(body, tools=False)
+    assert without.keys() == {"tool_choice", "parallel_tool_calls"}
     [made] = tools_from_body(body)
     assert (made.name, made.description, made.parameters) == ("weather", "tells", SCHEMA)
     with pytest.raises(Exception, match="client's"):
@@ -114,6 +117,81 @@ def test_custom_tools_and_allowed_ones() -> None:
     nested = {"mode": "required", "tools": [{"type": "function", "function": {"name": "weather"}}]}
     assert found["tool_choice"] == {"type": "allowed_tools", "allowed_tools": nested}
     assert generation_kwargs_from_body(found, "responses") == body
+
+
+def test_grammar_of_a_custom_tool() -> None:
+    grammar = {"definition": "start: A", "syntax": "lark"}
+    flat = {"type": "custom", "name": "patch", "format": {**grammar, "type": "grammar"}}
+    nested = {"type": "custom", "custom": {"name": "patch", "format": {"type": "grammar", "grammar": grammar}}}
+    for tool in (flat, nested):
+        assert generation_kwargs_from_body({"tools": [tool]})["tools"] == [nested]
+        assert generation_kwargs_from_body({"tools": [tool]}, "responses")["tools"] == [flat]
+
+
+def test_function_for_responses_is_as_strict_as_it_was_for_chat() -> None:
+    tools = [{"type": "function", "function": {"name": "f", "description": None, "type": "web_search"}}]
+    [tool] = generation_kwargs_from_body({"tools": tools}, "responses")["tools"]
+    assert tool == {
+        "type": "function",
+        "name": "f",
+        "strict": False,
+        "parameters": {"type": "object", "properties": {}},
+    }
+    [tool] = generation_kwargs_from_body({"tools": tools})["tools"]
+    assert tool == {"type": "function", "function": {"name": "f"}}
+
+
+def test_null_of_the_other_api_hides_nothing() -> None:
+    body = {"max_output_tokens": 7, "max_completion_tokens": None, "reasoning": {"effort": "low"}}
+    body |= {"reasoning_effort": None, "text": {"verbosity": "low"}, "verbosity": None, "logit_bias": None}
+    kwargs = generation_kwargs_from_body(body)
+    assert kwargs == {"max_completion_tokens": 7, "reasoning_effort": "low", "verbosity": "low"}
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"text": "hello"},
+        {"reasoning": "high"},
+        {"response_format": "json"},
+        {"tools": "all"},
+        {"tools": [1, {"type": 5}]},
+        {"tools": [FLAT], "tool_choice": {"type": "allowed_tools", "tools": [{"name": "x"}, 1]}},
+        {"tools": [FLAT], "tool_choice": {"type": "allowed_tools", "tools": "abc"}},
+        {"tools": [{"type": "function", "name": "f", "function": {"a": 1}}]},
+        {"tools": [{"type": "function", "name": "f", "function": "x"}]},
+        {"tools": [{"type": "function", "name": "f", "function": None}]},
+        {"tools": [{"type": "custom", "custom": None, "name": "f", "format": "x"}]},
+    ],
+)
+def test_odd_requests_are_taken_for_what_they_say(api: Any, body: dict[str, Any]) -> None:
+    generation_kwargs_from_body(body, api)
+    if isinstance(body.get("tools"), list) and "name" in str(body["tools"]) and "custom" not in str(body["tools"]):
+        assert len(tools_from_body(body)) == 1
+        assert len(generation_kwargs_from_body(body, api)["tools"]) == 1
+
+
+def test_a_bad_format_does_not_hide_a_good_one() -> None:
+    body = {"response_format": "json", "text": {"format": {"type": "json_object"}}}
+    assert answer_format(body) == {"type": "json_object"}
+    sly = {"response_format": {"type": "json_schema", "json_schema": {"type": "text", "schema": SCHEMA}}}
+    assert answer_format(sly) == {"type": "json_schema", "schema": SCHEMA}
+
+
+def test_text_is_what_comes_by_default() -> None:
+    for api in ("chat", "responses"):
+        assert generation_kwargs_from_body({"text": {"format": {"type": "text"}}}, api) == {}  # type: ignore[arg-type]
+
+
+def test_log_probabilities_are_switched_on_with_their_number() -> None:
+    assert generation_kwargs_from_body({"top_logprobs": 3}) == {"top_logprobs": 3, "logprobs": True}
+
+
+@pytest.mark.parametrize("tools", [[{**FLAT, "parameters": {"type": "objekt"}}], [FLAT, FLAT], [HUGE]])
+def test_tools_that_are_none_are_the_clients_fault(tools: list[Any]) -> None:
+    with pytest.raises(InvalidValue, match="tools"):
+        tools_from_body({"tools": tools})
 
 
 def test_openai_generator_takes_them() -> None:

@@ -62,3 +62,12 @@ def test_by_the_address(url: str | None, asks: bool) -> None:
 def test_wrapper_without_a_pipeline() -> None:
     assert models_that_ask(registry_of(None), "127.0.0.1", 1416) == []
     assert models_that_ask(registry_of({"llm": "any"}), "127.0.0.1", 1416) == []
+
+
+def test_pipeline_that_cannot_be_looked_at_asks_nobody() -> None:
+    class Odd:
+        @property
+        def walk(self) -> None:
+            raise RuntimeError
+
+    assert models_that_ask(registry_of(Odd()), "127.0.0.1", 1416) == []

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
+from types import ModuleType
 
 import pytest
 
@@ -16,7 +17,7 @@ from flaskcompat.runtime import hayhooks
 from flaskcompat.runtime.hayhooks import Alias
 from flaskcompat.runtime.loader import load_folder
 
-from ..support import TIMEOUT
+from ..support import TIMEOUT, Raise, make_app, response_body, scripted
 
 Load = Callable[..., Registry]
 
@@ -145,6 +146,72 @@ def test_modules_beside_a_wrapper_are_its_own(load: Load) -> None:
     names = [sys.modules[type(registry[name].wrapper).__module__].names for name in "ab"]
     assert names == [["a"] * 3, ["b"] * 2]
     assert "helper" not in sys.modules
+
+
+def test_modules_of_the_pipelines_folder_and_of_parts_of_a_wrapper(load: Load) -> None:
+    registry = load(
+        {
+            "shared.py": "SHARED = 1",
+            "tools/of/all.py": "ALL = 2",
+            "m/helper.py": "HELP = 3",
+            "m/lib/__init__.py": "",
+            "m/lib/b.py": "B = 4",
+            "m/lib/a.py": "from lib.b import B\nimport helper\nfrom b import B as again\nA = B + helper.HELP",
+            "m/pipeline_wrapper.py": WRAPPER
+            + """
+    from shared import SHARED
+    from tools.of.all import ALL
+    from m.helper import HELP
+    from lib.a import A
+    import m.lib.b
+    names = [SHARED, ALL, HELP, A, m.lib.b.B]
+""",
+        }
+    )
+    assert not registry.failed
+    assert sys.modules[type(registry["m"].wrapper).__module__].names == [1, 2, 3, 7, 4]
+    assert not {"shared", "tools", "m", "helper", "lib"} & sys.modules.keys()
+
+
+def test_what_is_nowhere_is_said_as_by_python(load: Load) -> None:
+    registry = load({"m/pipeline_wrapper.py": WRAPPER + "\n    import nowhere.at.all"})
+    assert registry.failed["m"] == "ModuleNotFoundError: No module named 'nowhere'"
+
+
+def test_names_can_be_asked_for(load: Load) -> None:
+    text = (
+        WRAPPER
+        + """
+    import hayhooks
+    found = (hasattr(hayhooks, "DurableContext"),)
+    try:
+        import fastapi.responses
+    except ModuleNotFoundError as error:
+        found += (error.name,)
+"""
+    )
+    wrapper = load({"m/pipeline_wrapper.py": text})["m"].wrapper
+    assert sys.modules[type(wrapper).__module__].found == (False, "fastapi.responses")
+
+
+def test_folder_is_no_package_that_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hayhooks").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "hayhooks" in hayhooks.stand_ins("auto")
+    monkeypatch.setitem(sys.modules, "hayhooks", ModuleType("hayhooks"))
+    assert "hayhooks" not in hayhooks.stand_ins("auto")
+
+
+def test_exception_of_fastapi_itself_is_told_as_it_says() -> None:
+    kind = type("HTTPException", (Exception,), {"__module__": "starlette.exceptions"})
+    error = kind()
+    error.status_code, error.detail, error.headers = 404, "No such.", None
+    answer = make_app(m=scripted([Raise(error)])).test_client().post("/v1/responses", json=response_body())
+    assert (answer.status_code, answer.json["error"]["message"]) == (404, "No such.")
+    error.status_code = 304  # none of an error
+    answer = make_app(m=scripted([Raise(error)])).test_client().post("/v1/responses", json=response_body())
+    assert answer.status_code == 500
+    assert hayhooks.HTTPException(404).message == "Not Found"
 
 
 def test_further_folders_of_modules(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

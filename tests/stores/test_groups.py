@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from flaskcompat.stores import groups
 from flaskcompat.stores.groups import GroupCommit
 
 from ..support import TIMEOUT, eventually
@@ -47,11 +48,11 @@ def test_those_who_come_while_one_is_written_are_the_next_groups_in_their_order(
 
 def test_everything_is_written_once() -> None:
     written: list[int] = []
-    groups = GroupCommit(written.extend, 4)
+    commits = GroupCommit(written.extend, 4)
 
     def commit(first: int) -> None:
         for number in range(first, first + 200):
-            groups.commit(number)
+            commits.commit(number)
             assert number in written
 
     threads = [threading.Thread(target=commit, args=[thread * 1000]) for thread in range(16)]
@@ -69,22 +70,45 @@ def test_what_is_not_written_fails_for_each_and_leaves_nobody_waiting() -> None:
         slow.write(group)
         raise OSError
 
-    groups = GroupCommit(fail, 2)
+    commits = GroupCommit(fail, 2)
     failed: list[OSError] = []
 
     def commit() -> None:
         try:
-            groups.commit("part")
+            commits.commit("part")
         except OSError as error:
             failed.append(error)
 
     threads = [threading.Thread(target=commit) for _ in range(4)]
     for thread in threads:
         thread.start()
-    assert eventually(lambda: groups.waiting == 3)
+    assert eventually(lambda: commits.waiting == 3)
     slow.go.set()
     for thread in threads:
         thread.join(TIMEOUT)
-    assert groups.waiting == 0 and len(failed) == 4
+    assert commits.waiting == 0 and len(failed) == 4
     with pytest.raises(OSError):
-        groups.commit("later")
+        commits.commit("later")
+
+
+def test_interrupt_of_one_that_waits_leaves_nobody_waiting() -> None:
+    slow = Slow(8)
+    first = slow.start("first")
+    assert slow.inside.wait(TIMEOUT)
+    interrupted = groups._Member("interrupted")
+    with slow.commit._lock:
+        slow.commit._waiting.append(interrupted)
+    interrupted.turn = Interrupted()  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        slow.commit._wait(interrupted)
+    slow.go.set()
+    first.join(TIMEOUT)
+    slow.start("last").join(TIMEOUT)
+    assert slow.groups[-1] == ["last"] and slow.commit.waiting == 0
+
+
+class Interrupted:
+    def acquire(self) -> None:
+        raise KeyboardInterrupt
+
+    def release(self) -> None: ...

@@ -225,6 +225,15 @@ def test_those_who_wait_are_saved_together(database_url: str, monkeypatch: pytes
     records.close()
 
 
+def test_value_that_has_no_bytes_hurts_nobody_else(database_url: str) -> None:
+    records = SqlRecords(database_url)
+    together = [sql._Save([replace(response("odd"), label="\ud800")]), sql._Save([response("good")])]
+    records._save_all(together)
+    assert isinstance(together[0].error, StorageUnavailable) and together[1].error is None
+    assert records.get("response", "alice", "good") is not None
+    records.close()
+
+
 def test_value_that_a_database_does_not_take_hurts_nobody_else(
     postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
