@@ -30,7 +30,7 @@ def section(results: Mapping[str, Mapping[str, Result]], passed: Mapping[str, li
         lines.append(f"| {client} | {_version(client)} | {' | '.join(surfaces)} | {', '.join(sorted({*more}))} |")
     lines += ["", *(f"{number} {why}.  " for why, number in notes.items())] if notes else []
     for client, module in sorted(MODULES.items()):
-        shown = ", ".join(_words(name) for name in dict.fromkeys(passed[module]))
+        shown = "; ".join(dict.fromkeys(map(_words, passed[module])))
         lines += ["", f"**{client} {_version(client)}**: {shown}."]
     return "\n".join(lines)
 
