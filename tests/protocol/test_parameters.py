@@ -93,7 +93,7 @@ def test_tools_and_choice_of_both(tool: dict[str, Any], choice: dict[str, Any]) 
 
 
 def test_tools_that_one_api_alone_knows(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("DEBUG")
+    caplog.set_level("DEBUG", logger="flaskcompat")
     body = {
         "tools": [{"type": "web_search"}, {"type": "namespace", "name": "n", "tools": []}],
         "tool_choice": "auto",
