@@ -1,4 +1,7 @@
-"""From a folder of wrappers to a registry: ``<folder>/<name>/pipeline_wrapper.py`` becomes the model ``<name>``."""
+"""From a folder of wrappers to a registry: ``<folder>/<name>/pipeline_wrapper.py`` becomes the model ``<name>``.
+
+So does a pipeline alone, ``<folder>/<name>/pipeline.yml``.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from flaskcompat.runtime.registry import Registry
 from flaskcompat.runtime.wrapper import BasePipelineWrapper
 
 WRAPPER_FILE = "pipeline_wrapper.py"
+PIPELINE_FILES = ("pipeline.yml", "pipeline.yaml")
 WRAPPER_CLASS = "PipelineWrapper"
 
 # Each folder that is loaded gets a package of its own, so that two applications never share a module.
@@ -44,12 +48,11 @@ def load_folder(
     name = _unused(f"flaskcompat_pipelines_{next(_roots)}")
     finder.add(name, stand_ins(alias))
     root = _package(name, folder)
-    for directory in sorted(path.parent for path in folder.glob(f"*/{WRAPPER_FILE}")):
+    for directory in sorted(path for path in folder.iterdir() if _is_model(path)):
         name = directory.name
-        if name.startswith((".", "_")):
-            continue
         try:
-            registry.add(name, _wrapper_class(root, directory))
+            alone = not (directory / WRAPPER_FILE).is_file()
+            registry.add(name, _pipeline_file(directory) if alone else _wrapper_class(root, directory))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a wrapper that calls sys.exit() must not take the others along
@@ -57,6 +60,18 @@ def load_folder(
                 raise PipelineLoadError(f"model '{name}' failed to load: {_line(error)}") from error
             registry.failed[name] = _line(error)
             log.opt(exception=error).error("model '{}' failed to load and is not served", name)
+
+
+def _is_model(directory: Path) -> bool:
+    if directory.name.startswith((".", "_")) or not directory.is_dir():
+        return False
+    return (directory / WRAPPER_FILE).is_file() or _pipeline_file(directory).is_file()
+
+
+def _pipeline_file(directory: Path) -> Path:
+    return next(
+        (path for name in PIPELINE_FILES if (path := directory / name).is_file()), directory / PIPELINE_FILES[0]
+    )
 
 
 def _wrapper_class(root: str, directory: Path) -> type[BasePipelineWrapper]:

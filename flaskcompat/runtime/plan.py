@@ -69,6 +69,14 @@ def prepare() -> None:
         log.debug("nothing is prepared: {}", type(error).__name__)
 
 
+def is_pipeline_or_agent(target: Any) -> bool:
+    if isinstance(target, PipelineBase):
+        return True
+    from haystack.components.agents import Agent  # takes its time, and few need it
+
+    return isinstance(target, Agent)
+
+
 def make_plan(
     target: Any, arguments: dict[str, Any], components: StreamingComponents, include: set[str] | None
 ) -> Plan:
@@ -76,11 +84,9 @@ def make_plan(
 
     :raises ValueError: if it is neither, or no component of it can stream.
     """
-    from haystack.components.agents import Agent
-
     if isinstance(target, PipelineBase):
         return Plan(target, _by_component(target, arguments), _to_stream(target, components), include)
-    if isinstance(target, Agent):
+    if is_pipeline_or_agent(target):
         return Plan(target, dict(arguments), [], include)
     raise ValueError(f"Unsupported pipeline type: {type(target).__name__}")
 
@@ -100,8 +106,13 @@ def _by_component(pipeline: PipelineBase, arguments: dict[str, Any]) -> dict[str
     return nested
 
 
+def streaming_components(pipeline: PipelineBase) -> list[str]:
+    """Names of the components that can stream, from first to last."""
+    return [name for name in in_order(pipeline) if _can_stream(pipeline.get_component(name))]
+
+
 def _to_stream(pipeline: PipelineBase, components: StreamingComponents) -> list[str]:
-    able = [name for name in _in_order(pipeline) if _can_stream(pipeline.get_component(name))]
+    able = streaming_components(pipeline)
     if not able:
         raise ValueError("No streaming-capable components found in the pipeline")
     if components is None:
@@ -109,7 +120,7 @@ def _to_stream(pipeline: PipelineBase, components: StreamingComponents) -> list[
     return able if components == "all" else [name for name in able if name in components]
 
 
-def _in_order(pipeline: PipelineBase) -> list[str]:
+def in_order(pipeline: PipelineBase) -> list[str]:
     """Names of the components from first to last; as they were added where they form a loop."""
     names = list(pipeline.graph.nodes)
     try:

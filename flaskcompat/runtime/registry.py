@@ -8,9 +8,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flaskcompat.errors import ModelNotFound, PipelineLoadError
+from flaskcompat.runtime.pipeline_model import Inputs, PipelineModel, from_yaml
+from flaskcompat.runtime.plan import is_pipeline_or_agent
 from flaskcompat.runtime.wrapper import METHODS, BasePipelineWrapper, Surface, extras_of, implements, method_for
+
+if TYPE_CHECKING:
+    from haystack.components.agents import Agent
+    from haystack.core.pipeline.base import PipelineBase
 
 
 @dataclass(frozen=True)
@@ -61,15 +69,30 @@ class Registry:
         self._lock = threading.Lock()
         self.failed: dict[str, str] = {}
 
-    def add(self, name: str, wrapper: BasePipelineWrapper | type[BasePipelineWrapper]) -> Model:
+    def add(
+        self,
+        name: str,
+        wrapper: BasePipelineWrapper | type[BasePipelineWrapper] | PipelineBase | Agent | Path | str,
+        *,
+        inputs: Inputs | None = None,
+    ) -> Model:
         """Set *wrapper* up and serve it as the model *name*, in place of any other of that name.
 
-        :raises PipelineLoadError: if it is no wrapper or implements no ``run_`` method.
+        :param wrapper: a wrapper, or its class; or a pipeline or an agent alone, or the path of a pipeline in YAML.
+        :param inputs: which inputs of a pipeline get the question and which the messages, where their names do not
+            tell: ``{"question": ["retriever.query", "prompt.topic"], "messages": ["llm.messages"]}``.
+        :raises PipelineLoadError: if it is none of these or implements no ``run_`` method, or the inputs of a pipeline
+            are unclear.
         """
         if not name or not isinstance(name, str):
             raise PipelineLoadError("a model needs a name")
         if isinstance(wrapper, type):
             wrapper = wrapper()
+        if isinstance(wrapper, str | Path):
+            wrapper, declared = from_yaml(Path(wrapper))
+            inputs = inputs or declared
+        if not isinstance(wrapper, BasePipelineWrapper) and is_pipeline_or_agent(wrapper):
+            wrapper = PipelineModel(wrapper, inputs)
         if not isinstance(wrapper, BasePipelineWrapper):
             raise PipelineLoadError(f"{type(wrapper).__name__} is not derived from BasePipelineWrapper")
         if not any(implements(wrapper, method) for method in METHODS):
