@@ -46,7 +46,6 @@ def registry_of(pipeline: Any) -> Registry:
         ("http://127.0.0.1:1417/v1", False),
         ("http://other.example:1416/v1", False),
         ("http://localhost/v1", False),
-        ("http://localhost:none/v1", False),
         (None, False),
     ],
 )
@@ -69,5 +68,13 @@ def test_pipeline_that_cannot_be_looked_at_asks_nobody() -> None:
         @property
         def walk(self) -> None:
             raise RuntimeError
+
+    assert models_that_ask(registry_of(Odd()), "127.0.0.1", 1416) == []
+
+
+def test_address_that_is_none() -> None:
+    class Odd:
+        def __init__(self) -> None:
+            self.api_base_url = "http://localhost:none/v1"
 
     assert models_that_ask(registry_of(Odd()), "127.0.0.1", 1416) == []
