@@ -51,3 +51,21 @@ def test_config_given_comes_before_the_environment(monkeypatch: pytest.MonkeyPat
     app = create_app({"FLASKCOMPAT_PIPELINES_DIR": str(tmp_path)})
     assert app.config["FLASKCOMPAT_TRACEBACKS"] is True
     assert len(app.extensions["flaskcompat"].registry) == 0
+
+
+def test_settings_of_hayhooks_are_read_with_a_warning_where_ours_are_not_set(caplog: pytest.LogCaptureFixture) -> None:
+    environ = {
+        "HAYHOOKS_PIPELINES_DIR": "/theirs",
+        "HAYHOOKS_ADDITIONAL_PYTHON_PATH": "/more",
+        "HAYHOOKS_SHOW_TRACEBACKS": "t",
+        "FLASKCOMPAT_PIPELINES_DIR": "/ours",
+        "HAYHOOKS_MCP_PORT": "1417",
+    }
+    app = Flask("host")
+    read_environment(app, environ)
+    read = {name: app.config.get(f"FLASKCOMPAT_{name}") for name in ("PIPELINES_DIR", "PYTHON_PATH", "TRACEBACKS")}
+    assert read == {"PIPELINES_DIR": "/ours", "PYTHON_PATH": "/more", "TRACEBACKS": True}
+    warned = [record.getMessage() for record in caplog.records]
+    assert len(warned) == 2 and all("HAYHOOKS_" in line and "FLASKCOMPAT_" in line for line in warned)
+    with pytest.raises(ValueError, match="HAYHOOKS_SHOW_TRACEBACKS"):
+        read_environment(app, {"HAYHOOKS_SHOW_TRACEBACKS": "perhaps"})

@@ -35,9 +35,8 @@ def failure(error: BaseException, label: str, *, tracebacks: bool | None = None)
     :param label: whose error it is, for the log.
     :param tracebacks: tell the client the error's type and text; by default as the setting says.
     """
+    error = told_by_fastapi(error) or error
     # By type: a wrapper's exception may say of itself that it is of another class, or fail when it is asked.
-    if (of_fastapi := told_by_fastapi(error)) is not None:
-        error = of_fastapi
     if issubclass(type(error), APIError):
         told = cast("APIError", error)
         log.info("{} answered {} ({})", label, told.status, told.code)

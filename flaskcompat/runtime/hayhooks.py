@@ -169,5 +169,5 @@ def told_by_fastapi(error: BaseException) -> APIError | None:
         return None
     try:
         return HTTPException(error.status_code, error.detail, error.headers)  # type: ignore[attr-defined]
-    except (AttributeError, TypeError, ValueError):
+    except Exception:  # a wrapper's own kind of it may be anything
         return None

@@ -209,8 +209,10 @@ def test_exception_of_fastapi_itself_is_told_as_it_says() -> None:
     answer = make_app(m=scripted([Raise(error)])).test_client().post("/v1/responses", json=response_body())
     assert (answer.status_code, answer.json["error"]["message"]) == (404, "No such.")
     error.status_code = 304  # none of an error
-    answer = make_app(m=scripted([Raise(error)])).test_client().post("/v1/responses", json=response_body())
-    assert answer.status_code == 500
+    odd = type("Odd", (kind,), {"status_code": property(lambda self: 1 / 0)})()
+    for raised in (error, odd):
+        answer = make_app(m=scripted([Raise(raised)])).test_client().post("/v1/responses", json=response_body())
+        assert (answer.status_code, answer.json["error"]["code"]) == (500, "pipeline_error")
     assert hayhooks.HTTPException(404).message == "Not Found"
 
 
