@@ -1,4 +1,4 @@
-"""The commands that every application with the extension has: ``flask flaskcompat ...``."""
+"""``flask flaskcompat call``."""
 
 from __future__ import annotations
 
@@ -8,37 +8,21 @@ from typing import Any
 
 import click
 from flask import current_app
-from flask.cli import AppGroup
-
-from flaskcompat.runtime.state import EXTENSION, State
+from flask.cli import with_appcontext
 
 _ENDPOINTS = {
     False: "flaskcompat.chat_completions.create_chat_completion",
     True: "flaskcompat.responses.create_response",
 }
 
-commands = AppGroup("flaskcompat", help="Look at the models, ask one, and look after what flaskcompat keeps.")
 
-
-@commands.command("models", short_help="List the models, and those that failed to load.")
-def models_command() -> None:
-    """List the models with what they answer, and those that failed to load; the exit status tells whether any did."""
-    registry = _state().registry
-    width = max(map(len, [*(model.name for model in registry), *registry.failed]), default=0)
-    for model in registry:
-        click.echo(f"{model.name:<{width}}  {', '.join(model.surfaces)}")
-    for name, why in sorted(registry.failed.items()):
-        click.echo(f"{name:<{width}}  FAILED: {why}", err=True)
-    if registry.failed:
-        raise SystemExit(1)
-
-
-@commands.command("call", short_help="Ask a model.")
+@click.command("call", short_help="Ask a model.")
 @click.argument("model")
 @click.argument("text")
 @click.option("--stream", is_flag=True, help="Print the answer as it is made.")
 @click.option("--responses", is_flag=True, help="By the Responses API rather than Chat Completions.")
 @click.option("--key", envvar="FLASKCOMPAT_KEY", help="An API key, where the application asks for one.")
+@with_appcontext
 def call_command(model: str, text: str, stream: bool, responses: bool, key: str | None) -> None:
     """Ask MODEL for an answer to TEXT, in this process, by the way that a client's request takes.
 
@@ -59,11 +43,6 @@ def call_command(model: str, text: str, stream: bool, responses: bool, key: str 
         click.echo()
     finally:
         answer.close()
-
-
-def _state() -> State:
-    state: State = current_app.extensions[EXTENSION]
-    return state
 
 
 _Piece = tuple[str, bool]  # a text, and whether it stands beside the answer
@@ -114,9 +93,3 @@ def _whole(answer: dict[str, Any]) -> Iterator[_Piece]:
                 yield "".join(part.get("text") or part.get("refusal") or "" for part in item["content"]), False
             case "function_call":
                 yield f"{item['name']}{item['arguments']}\n", True
-
-
-@commands.command("purge", short_help="Delete what is older or larger than the settings say.")
-def purge_command() -> None:
-    """Delete responses and files that are older or larger than the settings say, and what broken uploads have left."""
-    click.echo(f"{_state().stores.purge()} records deleted")
