@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from flask import Flask
@@ -168,9 +169,24 @@ _HAYHOOKS = {
 
 
 def set_defaults(app: Flask) -> None:
-    """Give *app* every setting that it has not set itself."""
+    """Give *app* every setting that it has not set itself; texts are read as those of the environment are.
+
+    :raises ValueError: for a value that is no such setting's, naming it.
+    """
     for setting in SETTINGS:
-        app.config.setdefault(setting.name, setting.default)
+        value = app.config.setdefault(setting.name, setting.default)
+        if value is None or (setting.read is str and isinstance(value, str | Path | list | tuple | set | frozenset)):
+            continue
+        if setting.read is str or not isinstance(value, str | int | float):
+            raise ValueError(f"{setting.name} cannot be of type {type(value).__name__}")
+        app.config[setting.name] = _read(setting, setting.name, str(value))
+
+
+def _read(setting: Setting, name: str, text: str) -> Any:
+    try:
+        return setting.read(text)
+    except ValueError as error:
+        raise ValueError(f"{name}={text!r}: {error}") from None
 
 
 def read_environment(app: Flask, environ: Mapping[str, str] = os.environ) -> None:
@@ -184,9 +200,5 @@ def read_environment(app: Flask, environ: Mapping[str, str] = os.environ) -> Non
             log.warning("{} is read in place of {}, which is not set", other, name)
             name = other
         text = environ.get(name)
-        if text is None:
-            continue
-        try:
-            app.config[setting.name] = setting.read(text)
-        except ValueError as error:
-            raise ValueError(f"{name}={text!r}: {error}") from None
+        if text is not None:
+            app.config[setting.name] = _read(setting, name, text)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Request, current_app
+from flask import Blueprint, Flask, Request, current_app
 
 from flaskcompat.blueprints import make_blueprint
 from flaskcompat.commands import commands
@@ -16,7 +16,7 @@ from flaskcompat.runtime.input_files import MOST_INLINE
 from flaskcompat.runtime.keys import read_keys
 from flaskcompat.runtime.loader import load_folder
 from flaskcompat.runtime.registry import Registry
-from flaskcompat.runtime.state import EXTENSION, State
+from flaskcompat.runtime.state import EXTENSION, State, states_of
 from flaskcompat.stores.opening import open_stores
 
 
@@ -35,6 +35,9 @@ class FlaskCompat:
     :param url_prefix: where the routes go, such as ``/ai``, giving ``/ai/v1/models``.
     :param authenticate: called with each request; gives whom it comes from (a name, or any object, which may have
         ``name`` and ``models``), None for nobody. A request that is nobody's and has no valid key gets 401.
+    :param parent: a blueprint of the application that the routes go below; to be registered after this.
+    :param name: of the blueprint, which names of endpoints begin with. An application that has the API more than once
+        gives each a name; they keep what is stored in one place.
     """
 
     def __init__(
@@ -44,10 +47,14 @@ class FlaskCompat:
         pipelines: str | Path | None = None,
         url_prefix: str | None = None,
         authenticate: Callable[[Request], Any] | None = None,
+        parent: Blueprint | None = None,
+        name: str = EXTENSION,
     ) -> None:
         self._pipelines = pipelines
         self._url_prefix = url_prefix
         self._authenticate = authenticate
+        self._parent = parent
+        self._name = name
         self._app: Flask | None = None
         if app is not None:
             self._app = app
@@ -58,14 +65,20 @@ class FlaskCompat:
 
         :raises PipelineLoadError: if the folder of wrappers is missing, or a wrapper fails under
             ``FLASKCOMPAT_STRICT``.
-        :raises ValueError: for API keys or addresses that cannot be read, or a store that cannot be used.
+        :raises ValueError: for a setting that cannot be read, a store that cannot be used, or a name that is taken.
         """
+        if self._name in app.extensions:
+            raise ValueError(f"the application has an extension {self._name!r}: give this one another name=")
         set_defaults(app)
         keys = read_keys(app.config["FLASKCOMPAT_API_KEYS"], app.config["FLASKCOMPAT_API_KEYS_FILE"])
-        state = State(stores=open_stores(app.config), keys=keys, authenticate=self._authenticate)
+        state = State(keys=keys, authenticate=self._authenticate)
+        if others := states_of(app.extensions):
+            state.share(others[0])
+        else:
+            state.stores = open_stores(app.config)
         if app.config["FLASKCOMPAT_FETCH_URLS"] is not None:
             state.fetcher = Fetcher(app.config["FLASKCOMPAT_FETCH_URLS"], MOST_INLINE)
-        app.extensions[EXTENSION] = state
+        app.extensions[self._name] = state
         state.send = _sender(app)
         folder = self._pipelines or app.config["FLASKCOMPAT_PIPELINES_DIR"]
         if folder is not None:
@@ -76,7 +89,8 @@ class FlaskCompat:
                 alias=app.config["FLASKCOMPAT_HAYHOOKS_ALIAS"],
                 python_path=app.config["FLASKCOMPAT_PYTHON_PATH"],
             )
-        app.register_blueprint(make_blueprint(state), url_prefix=self._url_prefix)
+        blueprint = make_blueprint(state, self._name)
+        (self._parent or app).register_blueprint(blueprint, url_prefix=self._url_prefix)
         app.cli.add_command(commands)
 
     @property
@@ -86,7 +100,7 @@ class FlaskCompat:
         :raises RuntimeError: outside of an application context, where no application was given.
         """
         app = self._app or current_app
-        state: State = app.extensions[EXTENSION]
+        state: State = app.extensions[self._name]
         return state.registry
 
 

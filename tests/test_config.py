@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from flaskcompat import create_app
+from flaskcompat import FlaskCompat, create_app
 from flaskcompat.config import SETTINGS, read_environment, set_defaults
 
 
@@ -69,3 +69,55 @@ def test_settings_of_hayhooks_are_read_with_a_warning_where_ours_are_not_set(cap
     assert len(warned) == 2 and all("HAYHOOKS_" in line and "FLASKCOMPAT_" in line for line in warned)
     with pytest.raises(ValueError, match="HAYHOOKS_SHOW_TRACEBACKS"):
         read_environment(app, {"HAYHOOKS_SHOW_TRACEBACKS": "perhaps"})
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "value"),
+    [
+        ("FLASKCOMPAT_AUDIT", "yes", True),
+        ("FLASKCOMPAT_AUDIT", 1, True),
+        ("FLASKCOMPAT_MAX_BODY_BYTES", "100", 100),
+        ("FLASKCOMPAT_KEEP_ALIVE", 3, 3.0),
+        ("FLASKCOMPAT_LOG_LEVEL", "debug", "DEBUG"),
+        ("FLASKCOMPAT_API_KEYS", ["a", "b"], ["a", "b"]),
+    ],
+)
+def test_what_an_application_sets_is_read(name: str, given: Any, value: Any) -> None:
+    app = Flask("x")
+    app.config[name] = given
+    set_defaults(app)
+    assert app.config[name] == value
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("FLASKCOMPAT_AUDIT", "maybe"),
+        ("FLASKCOMPAT_MAX_BODY_BYTES", -1),
+        ("FLASKCOMPAT_MAX_BODY_BYTES", True),
+        ("FLASKCOMPAT_KEEP_ALIVE", [1]),
+        ("FLASKCOMPAT_API_KEYS", 12345),
+    ],
+)
+def test_what_an_application_sets_wrongly_is_named(name: str, given: Any) -> None:
+    app = Flask("x")
+    app.config[name] = given
+    with pytest.raises(ValueError, match=name) as caught:
+        FlaskCompat(app)
+    assert "12345" not in str(caught.value)
+
+
+def test_from_prefixed_env(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setenv("FLASK_FLASKCOMPAT_MAX_BODY_BYTES", "100")
+    monkeypatch.setenv("FLASK_FLASKCOMPAT_AUDIT", "true")
+    monkeypatch.setenv("FLASK_FLASKCOMPAT_API_KEYS", "sesame")
+    monkeypatch.setenv("FLASK_FLASKCOMPAT_PIPELINES_DIR", str(tmp_path))
+    app = Flask("host")
+    app.config.from_prefixed_env()
+    FlaskCompat(app)
+    assert (app.config["FLASKCOMPAT_MAX_BODY_BYTES"], app.config["FLASKCOMPAT_AUDIT"]) == (100, True)
+    client = app.test_client()
+    assert client.get("/v1/models").status_code == 401
+    headers = {"Authorization": "Bearer sesame"}
+    assert client.get("/v1/models", headers=headers).status_code == 200
+    assert client.post("/v1/responses", json={"model": "m", "input": "x" * 100}, headers=headers).status_code == 413

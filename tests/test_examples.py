@@ -463,10 +463,14 @@ def test_rag_answers_from_an_upload(library: openai.OpenAI):
         library.responses.create(model="library", input=items)
 
 
-def test_flask_login_lets_its_users_in(monkeypatch: pytest.MonkeyPatch):
+def example_app(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(sys, "path", list(sys.path))
+    return ScriptInfo(app_import_path=str(EXAMPLES / name)).load_app()
+
+
+def test_flask_login_lets_its_users_in(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PASSWORD", "sesame")
-    app = ScriptInfo(app_import_path=str(EXAMPLES / "flask_login_app")).load_app()
+    app = example_app("flask_login_app", monkeypatch)
     question = {"model": "greeter", "messages": [{"role": "user", "content": "hi"}]}
     client = app.test_client()
     assert client.get("/").headers["Location"].startswith("/login")
@@ -478,3 +482,41 @@ def test_flask_login_lets_its_users_in(monkeypatch: pytest.MonkeyPatch):
     assert answer == "Hello ada, you said: hi"
     streamed = client.post("/ai/v1/chat/completions", json={**question, "stream": True}).text
     assert "Hello ada" in streamed and streamed.rstrip().endswith("[DONE]")
+
+
+ASK_PARROT: dict[str, Any] = {"model": "parrot", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def test_flask_limiter_counts_what_each_user_asks(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ASKS_PER_MINUTE", "3")
+    client = example_app("flask_limiter_app", monkeypatch).test_client()
+    ada, bob = ({"Authorization": f"Bearer {name}"} for name in ("ada", "bob"))
+    paths = ("/ai/v1/chat/completions", "/ai/chat/completions", "/ai/v1/chat/completions/")
+    answers = [client.post(path, json={**ASK_PARROT, "stream": True}, headers=ada) for path in paths]
+    assert [answer.text.rstrip().endswith("[DONE]") for answer in answers] == [True] * 3
+    refused = client.post("/ai/chat/completions", json=ASK_PARROT, headers=ada)
+    assert refused.status_code == 429 and refused.json["error"]["code"] == "rate_limit_exceeded"
+    assert refused.json["error"]["type"] == "rate_limit_error"
+    assert client.get("/ai/v1/models", headers=ada).status_code == 200
+    assert client.post("/ai/v1/chat/completions", json=ASK_PARROT, headers=bob).status_code == 200
+    assert client.post("/ai/v1/chat/completions", json=ASK_PARROT).status_code == 401
+
+
+def test_flask_cors_lets_one_site_in(monkeypatch: pytest.MonkeyPatch):
+    client = example_app("flask_cors_app", monkeypatch).test_client()
+    site = {"Origin": "http://localhost:3000"}
+    asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization, content-type"}
+    for path in ("/ai/v1/chat/completions", "/ai/chat/completions"):
+        preflight = client.options(path, headers=site | asks)
+        assert preflight.status_code == 200
+        assert preflight.headers["Access-Control-Allow-Origin"] == site["Origin"]
+        assert "POST" in preflight.headers["Access-Control-Allow-Methods"]
+        assert "content-type" in preflight.headers["Access-Control-Allow-Headers"]
+        answer = client.post(path, json={**ASK_PARROT, "stream": True}, headers=site)
+        assert answer.headers["Access-Control-Allow-Origin"] == site["Origin"]
+        assert "x-request-id" in answer.headers["Access-Control-Expose-Headers"]
+        assert answer.text.rstrip().endswith("[DONE]")
+    failed = client.post("/ai/v1/chat/completions", json={**ASK_PARROT, "model": "none"}, headers=site)
+    assert failed.status_code == 404 and failed.headers["Access-Control-Allow-Origin"] == site["Origin"]
+    other = client.post("/ai/v1/chat/completions", json=ASK_PARROT, headers={"Origin": "http://elsewhere.example"})
+    assert "Access-Control-Allow-Origin" not in other.headers

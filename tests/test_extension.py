@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from flask import Flask, Response, request
+from flask import Blueprint, Flask, Response, abort, g, request
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flaskcompat import FlaskCompat, Registry
 from flaskcompat.errors import PipelineLoadError
 
-from .support import chat_body, post, returning
+from .support import chat_body, post, response_body, returning, serving
 
 WRAPPER = """
 from flaskcompat import BasePipelineWrapper
@@ -149,3 +152,103 @@ assert app.test_client().post("/v1/chat/completions", json=body).status_code == 
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "ValueError: heard" in done.stderr
+
+
+# -- several mounts ------------------------------------------------------------------------------------------
+
+
+def test_api_twice_in_one_application() -> None:
+    app = Flask("host")
+    one = FlaskCompat(app, url_prefix="/one")
+    two = FlaskCompat(app, url_prefix="/two", name="two", authenticate=lambda request: request.headers.get("X-User"))
+    one.registry.add("a", returning("of one"))
+    two.registry.add("b", returning("of two"))
+    client, user = app.test_client(), {"X-User": "ann"}
+    assert [model["id"] for model in client.get("/one/v1/models").json["data"]] == ["a"]
+    assert client.get("/two/v1/models").status_code == 401
+    assert [model["id"] for model in client.get("/two/models", headers=user).json["data"]] == ["b"]
+    assert client.post("/two/v1/responses", json=response_body("a"), headers=user).status_code == 404
+    # What they keep is in one place, and each owner's own.
+    made = client.post("/two/v1/responses", json=response_body("b"), headers=user).json
+    assert client.get(f"/two/v1/responses/{made['id']}", headers=user).status_code == 200
+    assert client.get(f"/one/v1/responses/{made['id']}").status_code == 404
+    states = [app.extensions[name] for name in ("flaskcompat", "two")]
+    assert states[0].admission is states[1].admission and states[0].stores is states[1].stores
+    with pytest.raises(ValueError, match="name="):
+        FlaskCompat(app, url_prefix="/three")
+
+
+def test_api_below_a_blueprint_of_the_host() -> None:
+    app = Flask("host")
+    tenants = Blueprint("tenants", __name__, url_prefix="/t/<tenant>")
+    seen: list[str] = []
+
+    @tenants.url_value_preprocessor
+    def take_tenant(endpoint: str | None, values: dict[str, Any] | None) -> None:
+        assert values is not None
+        g.tenant = values.pop("tenant")
+
+    @tenants.before_request
+    def only_known() -> None:
+        if g.tenant != "acme":
+            abort(403)
+
+    def answer() -> str:
+        seen.append(g.tenant)
+        return f"for {g.tenant}"
+
+    FlaskCompat(app, parent=tenants, url_prefix="/ai").registry.add("m", returning(answer))
+    app.register_blueprint(tenants)
+    for path in ("/t/acme/ai/v1/chat/completions", "/t/acme/ai/chat/completions"):
+        for stream in (False, True):
+            assert "for acme" in post(app, path, chat_body(stream=stream)).text
+    assert seen == ["acme"] * 4
+    refused = post(app, "/t/other/ai/v1/chat/completions", chat_body())
+    assert refused.status_code == 403 and refused.json["error"]["code"] == "permission_denied"
+    unknown = app.test_client().get("/t/acme/ai/v1/none")
+    assert unknown.status_code == 404 and unknown.json["error"]["code"] == "not_found"
+    assert "application/json" not in app.test_client().get("/t/acme/none").content_type
+
+
+def test_every_view_has_its_name() -> None:
+    app = Flask("host", static_folder=None)
+    FlaskCompat(app, url_prefix="/ai")
+    named = {rule.endpoint.removeprefix("flaskcompat.") for rule in app.url_map.iter_rules()}
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    table = readme.split("| part | views |\n|---|---|\n")[1].split("\n\n")[0]
+    rows = [re.findall(r"`(\w+)`", row) for row in table.splitlines()]
+    shown = {f"{part}.{view}" for part, *views in rows for view in views}
+    assert shown == named - {"fallback", "websocket", "stored_responses.not_offered"}
+
+
+def test_host_behind_a_proxy_stays_behind_it() -> None:
+    app = Flask("host")
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1, x_prefix=1)  # type: ignore[method-assign]
+    seen: list[tuple[str | None, str]] = []
+
+    def answer() -> str:
+        seen.append((request.remote_addr, request.url))
+        return "ok"
+
+    FlaskCompat(app).registry.add("m", returning(answer))
+    forwarded = {"X-Forwarded-For": "198.51.100.7", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "ai.example"}
+    forwarded["X-Forwarded-Prefix"] = "/below"
+    for stream in (False, True):
+        assert post(app, "/v1/chat/completions", chat_body(stream=stream), headers=forwarded).status_code == 200
+    assert seen == [("198.51.100.7", "https://ai.example/below/v1/chat/completions")] * 2
+
+
+def test_runner_asks_each_mount_for_its_keys() -> None:
+    app = Flask("host")
+    app.config["FLASKCOMPAT_API_KEYS"] = "sesame"
+    FlaskCompat(app, url_prefix="/keys").registry.add("m", returning("by key"))
+    login = FlaskCompat(app, url_prefix="/login", name="login", authenticate=lambda request: "ann")
+    login.registry.add("m", returning("by login"))
+    with serving(app) as url:
+        refused = httpx.post(f"{url}/keys/v1/chat/completions", json=chat_body())
+        assert refused.status_code == 401 and refused.json()["error"]["code"] == "invalid_api_key"
+        for path, text in (("keys", "by key"), ("login", "by login")):
+            headers = {"Authorization": "Bearer sesame"} if path == "keys" else {}
+            assert text in httpx.post(f"{url}/{path}/v1/chat/completions", json=chat_body(), headers=headers).text
+        large = chat_body(text="x" * app.config["FLASKCOMPAT_MAX_BODY_BYTES"])
+        assert httpx.post(f"{url}/login/chat/completions", json=large).status_code == 413

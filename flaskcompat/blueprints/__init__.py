@@ -18,7 +18,7 @@ from flaskcompat.blueprints import (
 )
 from flaskcompat.blueprints.access import authenticate
 from flaskcompat.blueprints.failures import error_response
-from flaskcompat.blueprints.fallback import add_fallback
+from flaskcompat.blueprints.fallback import add_fallback, endpoint_prefix
 from flaskcompat.blueprints.requests import current_request, request_id_of
 from flaskcompat.log import request_id
 from flaskcompat.runtime.state import State
@@ -37,6 +37,7 @@ def make_blueprint(state: State, name: str = "flaskcompat") -> Blueprint:
     for module in _MODULES:
         blueprint.register_blueprint(module.make_blueprint(state))
     add_fallback(blueprint)
+    blueprint.record(lambda setup: state.prefixes.append(endpoint_prefix(setup)))
 
     @blueprint.before_request
     def begin() -> None:

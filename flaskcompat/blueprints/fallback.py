@@ -64,6 +64,11 @@ def _plain(path: str) -> str:
     return re.sub("/{2,}", "/", path).strip("/")
 
 
+def endpoint_prefix(setup: BlueprintSetupState) -> str:
+    """What the names of a blueprint's endpoints begin with, where it is being registered."""
+    return f"{setup.name_prefix}.{setup.name}.".lstrip(".")
+
+
 def add_fallback(blueprint: Blueprint) -> None:
     """Give *blueprint* the rule; its endpoint is ``fallback``."""
 
@@ -72,7 +77,7 @@ def add_fallback(blueprint: Blueprint) -> None:
         app = state.app
         assert isinstance(app, Flask)
         app.url_map.converters.setdefault(_CONVERTER, _Fallback)
-        own = f"{state.name_prefix}.{state.name}.".lstrip(".")
+        own = endpoint_prefix(state)
         mount = (state.url_prefix or "").rstrip("/")
         routes: list[Map] = []
 

@@ -7,7 +7,7 @@ from flask import current_app
 from flask.cli import AppGroup
 
 from flaskcompat.commands.call import call_command
-from flaskcompat.runtime.state import EXTENSION, State
+from flaskcompat.runtime.state import states_of
 
 commands = AppGroup("flaskcompat", help="Look at the models, ask one, and look after what flaskcompat keeps.")
 commands.add_command(call_command)
@@ -16,22 +16,20 @@ commands.add_command(call_command)
 @commands.command("models", short_help="List the models, and those that failed to load.")
 def models_command() -> None:
     """List the models with what they answer, and those that failed to load; the exit status tells whether any did."""
-    registry = _state().registry
-    width = max(map(len, [*(model.name for model in registry), *registry.failed]), default=0)
-    for model in registry:
+    registries = [state.registry for state in states_of(current_app.extensions)]
+    models = [model for registry in registries for model in registry]
+    failed = [item for registry in registries for item in sorted(registry.failed.items())]
+    width = max((len(name) for name in [*(model.name for model in models), *dict(failed)]), default=0)
+    for model in models:
         click.echo(f"{model.name:<{width}}  {', '.join(model.surfaces)}")
-    for name, why in sorted(registry.failed.items()):
+    for name, why in failed:
         click.echo(f"{name:<{width}}  FAILED: {why}", err=True)
-    if registry.failed:
+    if failed:
         raise SystemExit(1)
 
 
 @commands.command("purge", short_help="Delete what is older or larger than the settings say.")
 def purge_command() -> None:
     """Delete responses and files that are older or larger than the settings say, and what broken uploads have left."""
-    click.echo(f"{_state().stores.purge()} records deleted")
-
-
-def _state() -> State:
-    state: State = current_app.extensions[EXTENSION]
-    return state
+    stores = states_of(current_app.extensions)[0].stores  # which all have in common
+    click.echo(f"{stores.purge()} records deleted")

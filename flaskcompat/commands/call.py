@@ -10,10 +10,9 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
-_ENDPOINTS = {
-    False: "flaskcompat.chat_completions.create_chat_completion",
-    True: "flaskcompat.responses.create_response",
-}
+from flaskcompat.runtime.state import states_of
+
+_ENDPOINTS = {False: "chat_completions.create_chat_completion", True: "responses.create_response"}
 
 
 @click.command("call", short_help="Ask a model.")
@@ -28,7 +27,9 @@ def call_command(model: str, text: str, stream: bool, responses: bool, key: str 
 
     Reasoning and calls of tools are dimmed. Ctrl-C ends the run.
     """
-    path = current_app.url_map.bind("").build(_ENDPOINTS[responses])
+    states = states_of(current_app.extensions)
+    state = next((state for state in states if model in state.registry), states[0])
+    path = current_app.url_map.bind("").build(state.prefixes[0] + _ENDPOINTS[responses])
     body = {"model": model, "stream": stream}
     body |= {"input": text, "store": False} if responses else {"messages": [{"role": "user", "content": text}]}
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}

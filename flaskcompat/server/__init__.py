@@ -16,7 +16,7 @@ from flask import Flask
 from flaskcompat.blueprints.servers import DETACHED_ANSWERS, SPARE_THREADS
 from flaskcompat.log import log, take_logger
 from flaskcompat.runtime.composition import models_that_ask
-from flaskcompat.runtime.state import EXTENSION
+from flaskcompat.runtime.state import states_of
 from flaskcompat.server.memory import keep_freed_memory
 from flaskcompat.server.runner import Runner, places_of
 
@@ -98,13 +98,13 @@ def serve(
 
 def warn_if_open(app: Flask, host: str) -> None:
     """Log a warning if *app* asks nobody who they are, and *host* is an address that others reach."""
-    if not _is_loopback(host) and not app.extensions[EXTENSION].guarded:
+    if not _is_loopback(host) and not all(state.guarded for state in states_of(app.extensions)):
         log.warning("serving on {}: anyone who reaches this address can use the models; no API key is set", host)
 
 
 def warn_of_composition(app: Flask, host: str, port: int, threads: int) -> None:
     """Log what models that ask this server itself need of its *threads*."""
-    names = models_that_ask(app.extensions[EXTENSION].registry, host, port)
+    names = [name for state in states_of(app.extensions) for name in models_that_ask(state.registry, host, port)]
     if not names:
         return
     shown = ", ".join(names)

@@ -194,9 +194,8 @@ class Runner:
         if self.shares_sockets:  # what was accepted is answered, and the rest left to other processes
             self.servers[0].pull_trigger()
             time.sleep(min(_LAST_REQUESTS, grace))
-        state = self.gate.state
-        if state is not None:
-            state.admission.begin_stop(grace)
+        if (admission := self.gate.admission) is not None:
+            admission.begin_stop(grace)
         self.lanes.stop()
         if self.shares_sockets:  # clients come back to a process that goes on
             for channel in self._channels():
@@ -226,7 +225,8 @@ class Runner:
         self.lanes.look_after(now)
         many = threading.active_count() >= _MANY_THREADS
         sys.setswitchinterval(max(_SWITCH_INTERVAL, self._switch_interval) if many else self._switch_interval)
-        for_place = self.lanes.held > 0 or (self.gate.state is not None and self.gate.state.admission.waiting > 0)
+        admission = self.gate.admission
+        for_place = self.lanes.held > 0 or (admission is not None and admission.waiting > 0)
         for_thread = self.lanes.waiting > 0
         while_others_wait = min(STALL_WHILE_OTHERS_WAIT, self.stall_timeout)
         for channel in channels:
