@@ -9,6 +9,8 @@ from typing import Any
 from flask import Blueprint, Flask, Request, current_app
 
 from flaskcompat.blueprints import make_blueprint
+from flaskcompat.blueprints.audit import Audit
+from flaskcompat.blueprints.calls import observers_of
 from flaskcompat.commands import commands
 from flaskcompat.config import set_defaults
 from flaskcompat.runtime.fetching import Fetcher
@@ -72,10 +74,12 @@ class FlaskCompat:
         set_defaults(app)
         keys = read_keys(app.config["FLASKCOMPAT_API_KEYS"], app.config["FLASKCOMPAT_API_KEYS_FILE"])
         state = State(keys=keys, authenticate=self._authenticate)
+        extras: list[Blueprint] = []
         if others := states_of(app.extensions):
             state.share(others[0])
         else:
             state.stores = open_stores(app.config)
+            extras = _observe(app)
         if app.config["FLASKCOMPAT_FETCH_URLS"] is not None:
             state.fetcher = Fetcher(app.config["FLASKCOMPAT_FETCH_URLS"], MOST_INLINE)
         app.extensions[self._name] = state
@@ -89,7 +93,7 @@ class FlaskCompat:
                 alias=app.config["FLASKCOMPAT_HAYHOOKS_ALIAS"],
                 python_path=app.config["FLASKCOMPAT_PYTHON_PATH"],
             )
-        blueprint = make_blueprint(state, self._name)
+        blueprint = make_blueprint(state, self._name, extras)
         (self._parent or app).register_blueprint(blueprint, url_prefix=self._url_prefix)
         app.cli.add_command(commands)
 
@@ -102,6 +106,23 @@ class FlaskCompat:
         app = self._app or current_app
         state: State = app.extensions[self._name]
         return state.registry
+
+
+def _observe(app: Flask) -> list[Blueprint]:
+    """Have the calls of *app* recorded, as the settings say; gives the views of what was recorded.
+
+    :raises ValueError: where what the settings ask for is not installed.
+    """
+    if app.config["FLASKCOMPAT_AUDIT"]:
+        observers_of(app).append(Audit())
+    if not app.config["FLASKCOMPAT_METRICS"]:
+        return []
+    try:
+        from flaskcompat.contrib.metrics import make_metrics_blueprint, metrics
+    except ImportError:
+        raise ValueError("FLASKCOMPAT_METRICS needs prometheus_client: pip install 'flaskcompat[metrics]'") from None
+    observers_of(app).append(metrics())
+    return [make_metrics_blueprint()]
 
 
 def _sender(app: Flask) -> Callable[[str, str], None] | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from flask import Blueprint, Request, Response, current_app
 from werkzeug.exceptions import default_exceptions
 
 from flaskcompat.blueprints import (
-    audit,
+    calls,
     chat_completions,
     conversations,
     files,
@@ -27,8 +29,8 @@ _MODULES = (models, chat_completions, stored_completions, responses, stored_resp
 _TOKEN = "flaskcompat.request_id_token"
 
 
-def make_blueprint(state: State, name: str = "flaskcompat") -> Blueprint:
-    """All routes over *state*, with error handlers of their own.
+def make_blueprint(state: State, name: str = "flaskcompat", extras: Iterable[Blueprint] = ()) -> Blueprint:
+    """All routes over *state*, with error handlers of their own, and those of *extras*.
 
     View functions have OpenAI's operation names: ``<name>.chat_completions.create_chat_completion``,
     ``<name>.responses.create_response``, ``<name>.models.list_models``, ``<name>.files.upload_file`` and so on.
@@ -36,6 +38,8 @@ def make_blueprint(state: State, name: str = "flaskcompat") -> Blueprint:
     blueprint = Blueprint(name, __name__)
     for module in _MODULES:
         blueprint.register_blueprint(module.make_blueprint(state))
+    for extra in extras:
+        blueprint.register_blueprint(extra)
     add_fallback(blueprint)
     blueprint.record(lambda setup: state.prefixes.append(endpoint_prefix(setup)))
 
@@ -85,14 +89,14 @@ def begin_request() -> Request:
     environ = request.environ
     if _TOKEN not in environ:
         environ[_TOKEN] = request_id.set(request_id_of(environ))
-        audit.begin(environ)
+        calls.begin(environ)
     return request
 
 
 def finish_response(response: Response) -> Response:
-    """Give the response its id, and the audit its end."""
+    """Give the response its id, and the record of the call its end."""
     request = begin_request()  # a host's own hook may have answered before ours ran
-    audit.finish(request.environ, response)
+    calls.finish(request.environ, response)
     response.headers["x-request-id"] = request_id.get()
     return response
 

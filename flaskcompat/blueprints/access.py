@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import request
 
-from flaskcompat.blueprints import audit
+from flaskcompat.blueprints import calls
 from flaskcompat.blueprints.requests import current_request
 from flaskcompat.errors import ModelNotFound, Unauthorized
 from flaskcompat.log import log
@@ -34,7 +34,7 @@ def authenticate(state: State) -> None:
         log.info("refused: no valid API key")
         raise Unauthorized
     request.environ[_PRINCIPAL] = principal
-    audit.note(principal=principal)
+    calls.note(principal=principal)
 
 
 def current_principal() -> Any:

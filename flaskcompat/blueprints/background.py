@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Response, current_app
 
-from flaskcompat.blueprints import audit
+from flaskcompat.blueprints import calls
 from flaskcompat.blueprints.access import current_owner, current_principal
 from flaskcompat.blueprints.failures import failure, json_reply
 from flaskcompat.blueprints.replies import admit, client_gone, replay
@@ -53,7 +53,7 @@ def make_in_background(
     """
     method = method_of(model, "response")
     stream = bool(body.get("stream"))
-    audit.note(model=model.name, surface="response", stream=stream)
+    calls.note(model=model.name, surface="response", stream=stream)
     if state.admission.stopping:
         raise ShuttingDown
     state.background.check_room()
@@ -102,6 +102,9 @@ def _begin(
         limits=Limits(total=config["FLASKCOMPAT_REQUEST_TIMEOUT"], between=config["FLASKCOMPAT_CHUNK_TIMEOUT"]),
         tell=partial(failure, label=f"{model.name}.{method}", tracebacks=config["FLASKCOMPAT_TRACEBACKS"]),
     )
+    if (call := calls.current()) is not None:
+        made = calls.Call(call.observers, model=model.name, surface="response", background=True, machine=machine)
+        job.when_over = made.over_with
     store.begin(owner, response, given, context, state.background.worker, frames)
     with file_access(state.stores.files, owner, state.fetcher):
         state.background.submit(store, job, config["FLASKCOMPAT_MAX_BACKGROUND"] or 1)

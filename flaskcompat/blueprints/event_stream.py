@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
+from time import monotonic
 from typing import Any
 
 from flask import Response, current_app
 
-from flaskcompat.blueprints import audit
+from flaskcompat.blueprints import calls
 from flaskcompat.blueprints.failures import failure
 from flaskcompat.errors import APIError, PipelineError
 from flaskcompat.log import log, logged_as, request_id
@@ -41,7 +42,7 @@ class EventStream:
         self._on_close: Callable[[], None] | None = on_close
         self._request_id = request_id.get()
         self._tracebacks = bool(current_app.config["FLASKCOMPAT_TRACEBACKS"])
-        self._call = audit.current()
+        self._call = calls.current()
         self._first: bytes | None = None
         self._rest = memoryview(b"")
         self._begun = False
@@ -98,7 +99,7 @@ class EventStream:
     def close(self) -> None:
         """End the run; called by the server when the response is over, however that came."""
         if not self._over:
-            audit.note(self._call, error="client_left")
+            calls.note(self._call, error="client_left")
         self._over = True
         self._release()
 
@@ -142,7 +143,7 @@ class EventStream:
         return "".join(frames).encode("ascii")
 
     def _refused(self, refuse: Callable[[APIError], bytes], told: APIError) -> bytes:
-        audit.note(self._call, status=told.status)
+        calls.note(self._call, status=told.status)
         self._over = True
         try:
             return refuse(told)
@@ -178,6 +179,8 @@ class EventStream:
                     frames.extend(map(machine.encode, machine.take(item)))
                 elif item:
                     add(text_frame(item))
+            if frames and self._call is not None and self._call.first is None:
+                self._call.first = monotonic()
             machine.check_size()
         except BaseException as error:
             if not frames:
@@ -224,7 +227,7 @@ class EventStream:
         """What the client is told of *error*; its run is over."""
         with logged_as(self._request_id):
             told = failure(error, self._run.label, tracebacks=self._tracebacks)
-        audit.note(self._call, error=told.code or told.type)
+        calls.note(self._call, error=told.code or told.type)
         self._release()
         return told
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 from flask import Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
-from flaskcompat.blueprints import audit
+from flaskcompat.blueprints import calls
 from flaskcompat.errors import (
     LOG_LIMIT,
     TYPES,
@@ -61,7 +61,7 @@ def error_response(error: Exception) -> Response | HTTPException:
         )
         error = APIError()
     error = error.for_request(request_id.get())
-    audit.note(error=error.code or error.type)
+    calls.note(error=error.code or error.type)
     response = json_reply(error.body(), error.status)
     response.headers.update(error.headers)
     return response

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from math import inf
+from time import monotonic
 from typing import Any
 
 from flask import Config, Response, current_app
 
-from flaskcompat.blueprints import audit
+from flaskcompat.blueprints import calls
 from flaskcompat.blueprints.access import current_owner, current_principal
 from flaskcompat.blueprints.event_stream import EventStream, StreamResponse
 from flaskcompat.blueprints.failures import failure
@@ -57,7 +58,7 @@ def reply(
     label, stream = f"{model.name}.{method}", bool(body.get("stream"))
     request = current_request()
     config, environ = current_app.config, request.environ
-    audit.note(audit.current(environ), model=model.name, surface=surface, stream=stream, machine=machine)
+    calls.note(calls.current(environ), model=model.name, surface=surface, stream=stream, machine=machine)
     limits = Limits(
         keep_alive=config["FLASKCOMPAT_KEEP_ALIVE"] if stream else 0.0,
         total=config["FLASKCOMPAT_REQUEST_TIMEOUT"],
@@ -86,6 +87,7 @@ def reply(
         watch = Watch(run, limits, client_probe(environ), _stop_check(state, environ, config), _writes(state))
         watch.begin()
         if stream:
+            _count_stream(environ, ticket)
             return _streamed(machine, run, watch, keep)
         try:
             return _whole(machine, run, keep)
@@ -104,13 +106,14 @@ def replay(state: State, owner: str, id: str, number: int, ticket: Ticket) -> Re
     """
     config, environ = current_app.config, current_request().environ
     machine = Replay(number)
-    audit.note(audit.current(environ), surface="response", stream=True, machine=machine)
+    calls.note(calls.current(environ), surface="response", stream=True, machine=machine)
     run = LogRun(owner, id, number, ticket, partial(failure, label=f"the log of {id}"))
     try:
         limits = Limits(keep_alive=config["FLASKCOMPAT_KEEP_ALIVE"])
         watch = Watch(run, limits, client_probe(environ), _stop_check(state, environ, config), _writes(state))
         watch.begin()
         state.followers.add(run)
+        _count_stream(environ, ticket)
         return _streamed(machine, run, watch, None)
     except BaseException:
         run.close()
@@ -129,16 +132,26 @@ def admit(state: State, model: Model | None) -> Ticket:
     _stop_check(state, environ, config)()
     limits = places(environ, config["FLASKCOMPAT_MAX_GENERATIONS"])
     name, limit = (model.name, model.wrapper.max_generations) if model is not None else ("", None)
+    call, begun = calls.current(environ), monotonic()
     try:
         return state.admission.enter(name, limits, limit, client_probe(environ))
     except APIError as error:
         log.info("no place for {}: {}", name or "a log", error.code)
         raise
+    finally:
+        if call is not None:
+            call.queued += monotonic() - begun
+
+
+def _count_stream(environ: Environ, ticket: Ticket) -> None:
+    """Tell whoever wants to know that the stream of *ticket* is open, until its place is given back."""
+    if (call := calls.current(environ)) is not None:
+        ticket.tell_when_done(call.stream_opened())
 
 
 def client_gone() -> Response:
     """The response that nobody reads; its status is what servers log for a client that has closed."""
-    audit.note(error="client_left")
+    calls.note(error="client_left")
     return Response(status=499)
 
 

@@ -91,6 +91,12 @@ def detaches(environ: Environ) -> bool:
     return DETACHES in environ
 
 
+def queued_since(environ: Environ) -> float | None:
+    """When the request began to wait for a thread (``time.monotonic()``); None where the server does not tell."""
+    task = environ.get(DETACHES)
+    return task.channel.queued_at if task is not None else None
+
+
 def client_probe(environ: Environ) -> Callable[[], bool]:
     """A function that tells, without waiting, whether the client has left; False where the server cannot tell."""
     disconnected = environ.get("waitress.client_disconnected")

@@ -68,10 +68,17 @@ class Ticket:
         self.working = 0
         #: What to end when the process stops.
         self.run: Endable | None = None
+        self.when_done: Callable[[], None] | None = None
 
     def reader_done(self) -> None:
         """Nobody reads the answer any more; may be said again."""
-        self._admission._reader_done(self)
+        if self._admission._reader_done(self) and self.when_done is not None:
+            self.when_done()
+
+    def tell_when_done(self, tell: Callable[[], None]) -> None:
+        """Have *tell* called, once, when nobody reads the answer any more."""
+        if not self._admission._reads(self, tell):
+            tell()
 
     def work_begins(self) -> None:
         self._admission._work(self, 1)
@@ -194,15 +201,24 @@ class Admission:
             self._queue.remove(request)
             self._changed.notify_all()  # there may be a place for the next one, too
 
-    def _reader_done(self, ticket: Ticket) -> None:
+    def _reads(self, ticket: Ticket, tell: Callable[[], None]) -> bool:
+        """Whether somebody still reads; if so, *tell* is kept."""
+        with self._lock:
+            if ticket.reading:
+                ticket.when_done = tell
+            return ticket.reading
+
+    def _reader_done(self, ticket: Ticket) -> bool:
+        """Whether it was the first time that this was said."""
         with self._lock:
             if not ticket.reading:
-                return
+                return False
             ticket.reading = False
             ticket.run = None
             ticket.taken.reading -= 1
             ticket.taken.working_on += ticket.working > 0
             self._leave(ticket)
+            return True
 
     def _work(self, ticket: Ticket, change: int) -> None:
         with self._lock:

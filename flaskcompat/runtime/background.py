@@ -41,6 +41,7 @@ class Job:
     :param method: the name of the method of *model* that makes it.
     :param payload: its input, with all that it goes on from.
     :param tell: makes what is told of an error.
+    :param when_over: called when nothing more is made of it, with what it failed with.
     """
 
     owner: str
@@ -53,6 +54,8 @@ class Job:
     limits: Limits
     tell: Tell
     request_id: str = field(default_factory=request_id.get)
+    when_over: Callable[[APIError | None], None] | None = None
+    error: APIError | None = None
     run: Run | None = None
     #: Whether it has ended elsewhere.
     ended: bool = False
@@ -143,6 +146,8 @@ class Background:
                 with self._changed:
                     del self._jobs[job.id]
                 self._on_events(job.id)
+                if job.when_over is not None:
+                    job.when_over(job.error)
 
     def _run(self, store: ResponseStore, job: Job, places: int | None) -> None:
         try:
@@ -206,7 +211,8 @@ class Background:
             except BaseException as failed:  # the wrapper broke its contract
                 error = failed
         if error is not None:
-            events = machine.fail(_as_api_error(job.tell, error))
+            job.error = _as_api_error(job.tell, error)
+            events = machine.fail(job.error)
         answer = machine.streamed_result()
         store.end(job.owner, job.id, answer, [*frames, *map(machine.encode, events)])
 

@@ -12,7 +12,7 @@ from typing import Any
 from waitress.channel import ClientDisconnected, HTTPChannel
 from waitress.task import ErrorTask
 
-from flaskcompat.blueprints import audit
+from flaskcompat.blueprints import calls
 from flaskcompat.errors import LOG_LIMIT, APIError, ShuttingDown, shorten
 from flaskcompat.log import log, logged_as
 from flaskcompat.protocol import sse
@@ -45,8 +45,7 @@ class ErrorAnswer(ErrorTask):  # type: ignore[misc]
         error = as_api_error(self.request.error)
         with logged_as(id):
             log.info("{} answered before the application: {}", error.status, error.message)
-            if self.channel.server.gate.audits:
-                audit.refused(self.request.command, self.request.path, error)
+            calls.refused(self.channel.server.gate.observers, self.request.command, self.request.path, error)
         error = error.for_request(id)
         self.response_headers.append(("x-request-id", id))
         body = sse.dumps(error.body()).encode()

@@ -8,6 +8,7 @@ from flask import Flask
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RoutingException
 
+from flaskcompat.blueprints.calls import observers_of
 from flaskcompat.errors import APIError, RequestTooLarge, Unauthorized
 from flaskcompat.runtime.admission import Admission
 from flaskcompat.runtime.state import State, states_of
@@ -20,8 +21,8 @@ class Gate:
         self._app = app
         self._states = states_of(app.extensions)
         self._largest: int = app.config.get("FLASKCOMPAT_MAX_BODY_BYTES", 0)
-        #: Whether a line of JSON is logged for each call.
-        self.audits = bool(app.config.get("FLASKCOMPAT_AUDIT"))
+        #: Who wants to know of calls, refused ones among them.
+        self.observers = observers_of(app)
 
     @property
     def admission(self) -> Admission | None:

@@ -155,13 +155,13 @@ class Lanes:
     def add_task(self, channel: Any) -> None:
         """Have *channel*'s request answered; called by waitress."""
         request = channel.requests[0]
+        channel.queued_at = monotonic()
         if request.error is not None or not _is_long(request):
             self._short.add_task(channel)
         else:
             self._add_answer(channel)
 
     def _add_answer(self, channel: Any) -> None:
-        channel.queued_at = monotonic()
         with self._lock:
             refusal: APIError | None = None
             if self.stopping:
