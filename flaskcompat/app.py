@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     read_environment(app)
     app.config.update(config or {})
     set_defaults(app)
+    if app.config["FLASKCOMPAT_OPENAPI"] is None:
+        app.config["FLASKCOMPAT_OPENAPI"] = find_spec("apispec") is not None
     configure(app.config["FLASKCOMPAT_LOG_LEVEL"])
     # A redirect would repeat the Host header; doubled slashes are answered as they are.
     app.url_map.merge_slashes = False

@@ -156,6 +156,13 @@ SETTINGS = (
     Setting("FLASKCOMPAT_FILES_MAX_BYTES", None, _count, "bytes that they may take, then the oldest go; unset: any"),
     Setting("FLASKCOMPAT_AUDIT", False, _flag, "log one line of JSON for each call: who, which model, status, tokens"),
     Setting("FLASKCOMPAT_METRICS", False, _flag, "metrics for Prometheus at `/metrics`; takes the extra `metrics`"),
+    Setting(
+        "FLASKCOMPAT_OPENAPI",
+        None,
+        _flag,
+        "the API's description at `/openapi.json` and `/docs`; takes the extra `openapi`; unset: in an app of"
+        " `create_app` that has it",
+    ),
     Setting("FLASKCOMPAT_TRACEBACKS", False, _flag, "tell clients the type and text of a wrapper's exception"),
     Setting("FLASKCOMPAT_LOG_LEVEL", "INFO", _level, "level of the log on stderr: TRACE, DEBUG, INFO, WARNING, ERROR"),
 )

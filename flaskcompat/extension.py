@@ -82,6 +82,8 @@ class FlaskCompat:
             extras = _observe(app)
         if app.config["FLASKCOMPAT_FETCH_URLS"] is not None:
             state.fetcher = Fetcher(app.config["FLASKCOMPAT_FETCH_URLS"], MOST_INLINE)
+        if app.config["FLASKCOMPAT_OPENAPI"]:
+            extras.append(_documents(state))
         app.extensions[self._name] = state
         state.send = _sender(app)
         folder = self._pipelines or app.config["FLASKCOMPAT_PIPELINES_DIR"]
@@ -123,6 +125,18 @@ def _observe(app: Flask) -> list[Blueprint]:
         raise ValueError("FLASKCOMPAT_METRICS needs prometheus_client: pip install 'flaskcompat[metrics]'") from None
     observers_of(app).append(metrics())
     return [make_metrics_blueprint()]
+
+
+def _documents(state: State) -> Blueprint:
+    """The views of the API's description.
+
+    :raises ValueError: where what makes it is not installed.
+    """
+    try:
+        from flaskcompat.contrib.openapi import make_openapi_blueprint
+    except ImportError:
+        raise ValueError("FLASKCOMPAT_OPENAPI needs apispec: pip install 'flaskcompat[openapi]'") from None
+    return make_openapi_blueprint(state)
 
 
 def _sender(app: Flask) -> Callable[[str, str], None] | None:
