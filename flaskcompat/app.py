@@ -7,15 +7,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import click
 from flask import Flask
-from flask.helpers import get_debug_flag
 from werkzeug.exceptions import HTTPException
-from werkzeug.serving import is_running_from_reloader
 
 from flaskcompat.blueprints import make_health_blueprint, unrouted_error
 from flaskcompat.cli import announce, serve_command
 from flaskcompat.config import read_environment, set_defaults
+from flaskcompat.development import current_flask_run
 from flaskcompat.extension import FlaskCompat
 from flaskcompat.log import configure
 from flaskcompat.runtime.state import EXTENSION
@@ -58,11 +56,7 @@ def _default_folder() -> Path:
 
 def _announce_run(app: Flask) -> None:
     """Say what is served, where ``flask run`` is making the app: its own context knows the address."""
-    context = click.get_current_context(silent=True)
-    if context is None or context.info_name != "run" or "port" not in context.params:
-        return
-    reloads = context.params.get("reload")
-    if (get_debug_flag() if reloads is None else reloads) and not is_running_from_reloader():
-        return  # this process only watches files; the one it starts serves
-    announce(app, context.params["host"], context.params["port"])
-    warn_if_open(app, context.params["host"])
+    run = current_flask_run()
+    if run is not None and run.serves:
+        announce(app, run.host, run.port)
+        warn_if_open(app, run.host)

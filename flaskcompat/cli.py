@@ -12,7 +12,8 @@ from flask.cli import ScriptInfo
 
 from flaskcompat._version import __version__
 from flaskcompat.runtime.registry import Registry
-from flaskcompat.runtime.state import EXTENSION, State
+from flaskcompat.runtime.reloading import Reloader
+from flaskcompat.runtime.state import EXTENSION, State, states_of
 from flaskcompat.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_THREADS, serve
 from flaskcompat.stores.opening import open_stores
 
@@ -80,10 +81,15 @@ def keep_below(app: Flask, folder: Path) -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder that keeps responses and files, in place of FLASKCOMPAT_DATABASE_URL and FLASKCOMPAT_FILES_URL.",
 )
+@click.option("--reload", is_flag=True, help="Load a model again when its files have changed.")
 @click.pass_context
-def serve_command(context: click.Context, host: str, port: int, threads: int, data: Path | None) -> None:
+def serve_command(context: click.Context, host: str, port: int, threads: int, data: Path | None, reload: bool) -> None:
     """Serve the app with waitress, set up for many open streams."""
     app = context.ensure_object(ScriptInfo).load_app()
+    folders = [state.folder for state in states_of(app.extensions) if state.folder is not None]
+    if reload:
+        for folder in folders:
+            Reloader(folder).start()
     if data is not None:
         try:
             keep_below(app, data)

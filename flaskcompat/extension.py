@@ -13,6 +13,7 @@ from flaskcompat.blueprints.audit import Audit
 from flaskcompat.blueprints.calls import observers_of
 from flaskcompat.commands import commands
 from flaskcompat.config import set_defaults
+from flaskcompat.development import reload_models
 from flaskcompat.runtime.fetching import Fetcher
 from flaskcompat.runtime.input_files import MOST_INLINE
 from flaskcompat.runtime.keys import read_keys
@@ -88,7 +89,7 @@ class FlaskCompat:
         state.send = _sender(app)
         folder = self._pipelines or app.config["FLASKCOMPAT_PIPELINES_DIR"]
         if folder is not None:
-            load_folder(
+            state.folder = load_folder(
                 Path(folder),
                 state.registry,
                 strict=app.config["FLASKCOMPAT_STRICT"],
@@ -98,6 +99,7 @@ class FlaskCompat:
         blueprint = make_blueprint(state, self._name, extras)
         (self._parent or app).register_blueprint(blueprint, url_prefix=self._url_prefix)
         app.cli.add_command(commands)
+        reload_models(state)
 
     @property
     def registry(self) -> Registry:

@@ -19,7 +19,19 @@ LAYERS = (
     ("_version", "errors", "log", "open_webui", "protocol", "schemas"),
     ("stores", "runtime"),
     ("blueprints",),
-    ("config", "extension", "app", "cli", "commands", "contrib", "server", "demos", "__init__", "__main__"),
+    (
+        "config",
+        "extension",
+        "app",
+        "cli",
+        "commands",
+        "contrib",
+        "development",
+        "server",
+        "demos",
+        "__init__",
+        "__main__",
+    ),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(ROOT.rglob("*.py"))

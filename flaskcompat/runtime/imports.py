@@ -71,6 +71,10 @@ class Loader(SourceFileLoader):
         super().__init__(fullname, path)
         self._stand_ins = stand_ins
 
+    def path_stats(self, path: str) -> Any:
+        # No cache of bytecode: to that, a file that is edited within a second looks the same.
+        raise OSError
+
     def exec_module(self, module: ModuleType) -> None:
         own = {"__import__": partial(_import, self._stand_ins)}
         # Where a module has builtins, all of its code uses them, whenever it runs.

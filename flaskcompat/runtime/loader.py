@@ -31,7 +31,7 @@ _roots = itertools.count(1)
 
 def load_folder(
     folder: Path, registry: Registry, *, strict: bool = False, alias: Alias = "auto", python_path: str | None = None
-) -> None:
+) -> PipelinesFolder:
     """Add every wrapper below *folder* to *registry*, one after the other, by name.
 
     One that fails is logged with its traceback and noted in ``registry.failed``; the others are served.
@@ -45,21 +45,52 @@ def load_folder(
     for place in (python_path or "").split(os.pathsep):
         if place and place not in sys.path:
             sys.path.append(place)
-    name = _unused(f"flaskcompat_pipelines_{next(_roots)}")
-    finder.add(name, stand_ins(alias))
-    root = _package(name, folder)
-    for directory in sorted(path for path in folder.iterdir() if _is_model(path)):
+    loaded = PipelinesFolder(folder, registry, alias)
+    for directory in loaded.models():
         name = directory.name
+        if (error := loaded.load(directory)) is None:
+            continue
+        if strict:
+            raise PipelineLoadError(f"model '{name}' failed to load: {reason_of(error)}") from error
+        registry.failed[name] = reason_of(error)
+        log.opt(exception=error).error("model '{}' failed to load and is not served", name)
+    return loaded
+
+
+class PipelinesFolder:
+    """A folder of models, and the registry that they go into.
+
+    :param alias: whether ``hayhooks`` is stood in for.
+    """
+
+    def __init__(self, path: Path, registry: Registry, alias: Alias) -> None:
+        self.path = path
+        self.registry = registry
+        self._alias: Alias = alias
+        self.renew()
+
+    def renew(self) -> None:
+        """Import anew whatever the models have in common, when each of them is loaded the next time."""
+        name = _unused(f"flaskcompat_pipelines_{next(_roots)}")
+        finder.add(name, stand_ins(self._alias))
+        self._root = _package(name, self.path)
+
+    def models(self) -> list[Path]:
+        """The folders of the models, by name."""
+        return sorted(path for path in self.path.iterdir() if _is_model(path))
+
+    def load(self, directory: Path) -> BaseException | None:
+        """Serve the model of *directory*, in place of the one that was loaded before; gives why it cannot be."""
         try:
             alone = not (directory / WRAPPER_FILE).is_file()
-            registry.add(name, _pipeline_file(directory) if alone else _wrapper_class(root, directory))
+            self.registry.add(
+                directory.name, _pipeline_file(directory) if alone else _wrapper_class(self._root, directory)
+            )
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a wrapper that calls sys.exit() must not take the others along
-            if strict:
-                raise PipelineLoadError(f"model '{name}' failed to load: {_line(error)}") from error
-            registry.failed[name] = _line(error)
-            log.opt(exception=error).error("model '{}' failed to load and is not served", name)
+            return error
+        return None
 
 
 def _is_model(directory: Path) -> bool:
@@ -105,6 +136,7 @@ def _unused(name: str) -> str:
     return next(n for n in itertools.chain([name], (f"{name}_{i}" for i in itertools.count(2))) if n not in sys.modules)
 
 
-def _line(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """One line that says why a model could not be loaded."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

@@ -105,6 +105,16 @@ class Registry:
             self.failed.pop(name, None)
         return model
 
+    def remove(self, name: str) -> None:
+        """Serve the model *name* no more; answers that it is making go on.
+
+        :raises ModelNotFound: for a name that is not served.
+        """
+        with self._lock:
+            if name not in self._models:
+                raise ModelNotFound(name)
+            self._models = {other: model for other, model in self._models.items() if other != name}
+
     def __getitem__(self, name: str) -> Model:
         """:raises ModelNotFound: for a name that is not served."""
         try:

@@ -11,6 +11,7 @@ from flaskcompat.runtime.background import Background
 from flaskcompat.runtime.fetching import Fetcher
 from flaskcompat.runtime.following import Followers
 from flaskcompat.runtime.keys import Keys
+from flaskcompat.runtime.loader import PipelinesFolder
 from flaskcompat.runtime.registry import Registry
 from flaskcompat.stores.opening import Stores
 
@@ -23,6 +24,7 @@ EXTENSION = "flaskcompat"
 class State:
     """Its models, its keys, what it stores, and the answers being made; in ``app.extensions["flaskcompat"]``.
 
+    :param folder: where its models were loaded from; None if they were added one by one.
     :param prefixes: what the names of its endpoints begin with, by where its blueprint is registered.
     :param send: has another process make a response in the background, by its owner and its id; None: it is made here.
     :param fetcher: gets what requests name by a URL; None: nothing.
@@ -36,6 +38,7 @@ class State:
     send: Callable[[str, str], None] | None = None
     fetcher: Fetcher | None = None
     stores: Stores = field(default_factory=Stores.in_memory)
+    folder: PipelinesFolder | None = None
     prefixes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
