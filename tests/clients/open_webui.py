@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 WRAPPERS = HERE / "open_webui_pipelines"
 #: The model, over a connection to Chat Completions and over one to Responses.
 CHAT, RESPONSES = "teller", "responses.teller"
+TOOL_SERVER = "flaskcompat"
 USER = {"name": "Ada Lovelace", "email": "ada@example.com", "password": "as-secret-as-it-gets-1"}
 #: Seconds in which something must have come about, on a machine that is busy with more.
 PATIENCE = 60.0
@@ -106,11 +107,24 @@ def serving_open_webui(models: str, folder: Path) -> Iterator[str]:
         "OPENAI_API_BASE_URLS": f"{models}/v1;{models}/v1",
         "OPENAI_API_KEYS": "sk-chat;sk-responses",
         "OPENAI_API_CONFIGS": json.dumps(connections),
+        "TOOL_SERVER_CONNECTIONS": json.dumps([tool_server(models)]),
         "WEBUI_SECRET_KEY": "of-a-test",
     }
     command = [str(place / "bin" / "open-webui"), "serve", "--host", "127.0.0.1", "--port", str(port)]
     with _running(command, f"{url}/health", folder, settings):
         yield url
+
+
+def tool_server(models: str) -> dict[str, Any]:
+    """The same server once more, as one of tools: one of them is to ask a model."""
+    return {
+        "url": models,
+        "path": "openapi.json",
+        "auth_type": "none",
+        "key": "",
+        "config": {"enable": True, "function_name_filter_list": "create_response,list_models"},
+        "info": {"id": TOOL_SERVER, "name": "flaskcompat"},
+    }
 
 
 class Teller:
@@ -169,10 +183,19 @@ class Chat:
         self.begin(question, **more)
         return self.answer()
 
-    def begin(self, question: str, *, stream: bool = True, tasks: bool = False, files: Sequence[Any] = ()) -> str:
+    def begin(
+        self,
+        question: str,
+        *,
+        stream: bool = True,
+        tasks: bool = False,
+        files: Sequence[Any] = (),
+        tools: Sequence[str] = (),
+    ) -> str:
         """Ask, and leave the answer to be read by :meth:`answer`; gives the name by which it may be stopped.
 
         :param tasks: whether title, tags and follow-ups are wanted, too.
+        :param tools: names of tools, or of servers of tools, that may be used.
         """
         before, asked, self._last = self._last, str(uuid.uuid4()), str(uuid.uuid4())
         said = {"role": "user", "content": question}
@@ -183,6 +206,7 @@ class Chat:
             "stream": stream,
             "user_message": {**said, **place, "models": [self._model], "files": list(files)},
             "files": list(files),
+            "tool_ids": list(tools),
             "parent_id": before,
             "id": self._last,
             "session_id": "a-page",

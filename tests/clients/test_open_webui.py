@@ -10,7 +10,18 @@ from typing import Any
 import pytest
 
 from ..support import chat_text, events_of, eventually
-from .open_webui import CHAT, PATIENCE, RESPONSES, USER, Teller, User, serving_models, serving_open_webui
+from .open_webui import (
+    CHAT,
+    PATIENCE,
+    RESPONSES,
+    TOOL_SERVER,
+    USER,
+    Teller,
+    User,
+    serving_models,
+    serving_open_webui,
+    tool_server,
+)
 from .open_webui_browser import ENTER, MISSING, Browser, browsing
 
 pytestmark = pytest.mark.clients
@@ -157,6 +168,28 @@ def test_tool_of_open_webui(user: User, teller: Teller, model: str) -> None:
     assert [item["type"] for item in answer["output"]] == ["function_call", "function_call_output", "message"]
     assert "The clock says" in answer["content"] and "current_timestamp" in answer["content"]
     assert len(teller.seen) == 2
+
+
+def test_server_of_tools_is_verified(user: User, models_url: str) -> None:
+    seen = user.http.post("/api/v1/configs/tool_servers/verify", json=tool_server(models_url))
+    assert seen.status_code == 200, seen.text
+    assert seen.json()["info"]["title"] == "flaskcompat"
+
+
+@models
+def test_model_as_a_tool(user: User, teller: Teller, model: str) -> None:
+    answer = user.chat(model).ask("ask a model", tools=[f"server:{TOOL_SERVER}"])
+    assert [item["type"] for item in answer["output"]] == ["function_call", "function_call_output", "message"]
+    assert "The model says" in answer["content"] and "Good morning, you." in answer["content"]
+    assert [seen["surface"] for seen in teller.seen].count("responses") >= 1 and len(teller.seen) == 3
+    offered = {
+        function["name"]: function
+        for tool in teller.seen[0]["body"]["tools"]
+        if (function := tool.get("function", tool))
+    }
+    assert "list_models" in offered and "delete_file" not in offered
+    asked = offered["create_response"]["parameters"]
+    assert asked["required"] == ["input", "model"] and "A text to be answered" in str(asked["properties"]["input"])
 
 
 @models

@@ -109,6 +109,12 @@ class PipelineWrapper(BasePipelineWrapper):
             case "tool" if result is None:
                 yield StreamingChunk("", index=0, tool_calls=[ToolCallDelta(0, "get_current_timestamp", "{}", id="1")])
                 yield StreamingChunk("", finish_reason="tool_calls")
+            case "ask a model" if result is None:
+                arguments = '{"model": "teller", "input": "hello", "store": false}'
+                yield StreamingChunk("", index=0, tool_calls=[ToolCallDelta(0, "create_response", arguments, id="1")])
+                yield StreamingChunk("", finish_reason="tool_calls")
+            case "ask a model":
+                yield f"The model says {result}"
             case "tool":
                 yield f"The clock says {result}"
             case "everything":
