@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -76,8 +77,8 @@ class PipelineModel(BasePipelineWrapper):
     """Serves a pipeline or an agent on both surfaces.
 
     The user's last text goes to each open input that is named like a question, the conversation to each that takes
-    messages. The generator that streams gets what the request asks of the model, and the client's tools; what was
-    retrieved is cited.
+    messages. The last generator or agent that streams gets what the request asks of the model, and a generator the
+    client's tools; what was retrieved is cited.
 
     :param pipeline: a ``Pipeline`` or an ``Agent``.
     :param inputs: which inputs get what, where their names do not tell: ``{"question": ["component.input"]}``.
@@ -124,24 +125,15 @@ class PipelineModel(BasePipelineWrapper):
 
     def _arguments(self, question: str, messages: list[ChatMessage], body: dict[str, Any]) -> dict[str, Any]:
         if not self._is_pipeline:
-            return {"messages": messages}
+            return {"messages": messages, **_asked(self.pipeline, _parameters(self.pipeline), body)}
         arguments: dict[str, Any] = {}
         for socket in self._inputs["question"]:
             arguments.setdefault(socket.component, {})[socket.name] = question
         for socket in self._inputs["messages"]:
             arguments.setdefault(socket.component, {})[socket.name] = messages
         if self._generator is not None:
-            own = arguments.setdefault(self._generator, {})
             component = self.pipeline.get_component(self._generator)
-            api: Any = "responses" if "Responses" in type(component).__name__ else "chat"
-            tools = tools_from_body(body) if "tools" in self._takes else []
-            if "generation_kwargs" in self._takes:
-                own["generation_kwargs"] = generation_kwargs_from_body(body, api, tools=False)
-                if not tools:
-                    own["generation_kwargs"].pop("tool_choice", None)
-                    own["generation_kwargs"].pop("parallel_tool_calls", None)
-            if tools:
-                own["tools"] = tools
+            arguments.setdefault(self._generator, {}).update(_asked(component, self._takes, body))
         return arguments
 
     def _sources(self, result: dict[str, Any]) -> list[Any]:
@@ -157,6 +149,29 @@ class PipelineModel(BasePipelineWrapper):
                 if text := _text(value):
                     return [text, *self._sources(result)]
         return [""]
+
+
+def _asked(component: Any, takes: Set[str], body: dict[str, Any]) -> dict[str, Any]:
+    """What the request asks of the model, for a generator or an agent that *takes* these inputs.
+
+    An agent keeps its own tools: it would run those that it is given, and a client's are not here to be run.
+    """
+    model = getattr(component, "chat_generator", component)
+    is_agent = model is not component
+    api: Any = "responses" if "Responses" in type(model).__name__ else "chat"
+    asked: dict[str, Any] = {}
+    if "tools" in takes and not is_agent and (tools := tools_from_body(body)):
+        asked["tools"] = tools
+    if "generation_kwargs" in takes and (not is_agent or "generation_kwargs" in _parameters(model)):
+        asked["generation_kwargs"] = kwargs = generation_kwargs_from_body(body, api, tools=False)
+        if "tools" not in asked:
+            kwargs.pop("tool_choice", None)
+            kwargs.pop("parallel_tool_calls", None)
+    return asked
+
+
+def _parameters(component: Any) -> Set[str]:
+    return signature(component.run).parameters.keys()
 
 
 def _text(value: Any) -> str | None:

@@ -13,6 +13,7 @@ from haystack.components.builders import ChatPromptBuilder, PromptBuilder
 from haystack.components.retrievers.in_memory import InMemoryBM25Retriever
 from haystack.dataclasses import ChatMessage, StreamingChunk
 from haystack.document_stores.in_memory import InMemoryDocumentStore
+from haystack.tools import Tool
 
 from flaskcompat import Registry
 from flaskcompat.demos.generator import OfflineChatGenerator
@@ -82,11 +83,11 @@ def only_retrieval() -> Pipeline:
     )
 
 
-def two_generators() -> Pipeline:
+def two_generators(second: Any) -> Pipeline:
     return chain(
         ("first", OfflineChatGenerator(last)),
         ("prompt", prompt("again {{ replies[0].text }}")),
-        ("second", Telling()),
+        ("second", second),
         connections=(("first.replies", "prompt.replies"), ("prompt.prompt", "second.messages")),
     )
 
@@ -103,6 +104,7 @@ PIPELINES: dict[str, tuple[Any, str]] = {
     "chat": (chain(("llm", OfflineChatGenerator(last))), "2: bees"),
     "rag with two inputs": (rag("question"), "1: Bees hum. bees"),
     "rag with one input": (only_retrieval(), "1: Bees hum."),
+    "two generators": (two_generators(OfflineChatGenerator(last)), "1: again 2: bees"),
     "agent": (Agent(chat_generator=OfflineChatGenerator(last)), "2: bees"),
     "no generator": (chain(("prompt", PromptBuilder("You asked: {{ question }}"))), "You asked: bees"),
     "retriever": (chain(("retriever", retriever())), "Bees hum."),
@@ -131,7 +133,7 @@ def test_generator_gets_what_the_request_asks_and_the_client_s_tools() -> None:
     app = make_app()
     registry = app.extensions["flaskcompat"].registry
     registry.add("chat", chain(("llm", Telling())))
-    registry.add("two", two_generators())
+    registry.add("two", two_generators(Telling()))
     tool = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}}
     asked = {"temperature": 0.5, "max_output_tokens": 9, "tools": [tool], "tool_choice": "required"}
     for model in ("chat", "two"):
@@ -144,6 +146,23 @@ def test_generator_gets_what_the_request_asks_and_the_client_s_tools() -> None:
         app.test_client().post("/v1/chat/completions", json=body).json["choices"][0]["message"]["content"]
     )
     assert (told["kwargs"], told["tools"]) == ({}, [])
+
+
+def test_agent_passes_on_what_the_request_asks_and_keeps_its_own_tools() -> None:
+    app = make_app()
+    registry = app.extensions["flaskcompat"].registry
+    own = Tool("own", "Its own.", {"type": "object", "properties": {}}, lambda: "done")
+    registry.add("agent", Agent(chat_generator=Telling(), tools=[own]))
+    registry.add("inside", chain(("agent", Agent(chat_generator=Telling(), tools=[own]))))
+    registry.add("plain", Agent(chat_generator=OfflineChatGenerator(last)))  # takes no parameters
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+    asked = chat_body(temperature=0.5, max_tokens=9, tools=[tool], tool_choice="required")
+    for model in ("agent", "inside"):
+        answer = app.test_client().post("/v1/chat/completions", json={**asked, "model": model}).json
+        told = json.loads(answer["choices"][0]["message"]["content"])
+        assert told["kwargs"] == {"temperature": 0.5, "max_tokens": 9} and told["tools"] == ["own"]
+    answer = app.test_client().post("/v1/chat/completions", json={**asked, "model": "plain"}).json
+    assert answer["choices"][0]["message"]["content"] == "1: hi"
 
 
 def test_unclear_inputs_are_refused_with_the_mapping_to_write() -> None:
