@@ -1,5 +1,6 @@
 """Every example over HTTP, as its reader would run it."""
 
+import importlib
 import json
 import re
 import subprocess
@@ -13,10 +14,24 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from flask import Flask
 from flask.cli import ScriptInfo
 from flask.testing import FlaskClient
+from haystack import tracing
+from opentelemetry.instrumentation.flask import FlaskInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
 
-from flaskcompat import Registry, create_app
+from flaskcompat import (
+    AsyncPipeline,
+    BasePipelineWrapper,
+    Registry,
+    async_streaming_generator,
+    create_app,
+    get_last_user_message,
+)
 from flaskcompat.runtime.loader import load_folder
 from flaskcompat.server import make_server
 
@@ -520,3 +535,50 @@ def test_flask_cors_lets_one_site_in(monkeypatch: pytest.MonkeyPatch):
     assert failed.status_code == 404 and failed.headers["Access-Control-Allow-Origin"] == site["Origin"]
     other = client.post("/ai/v1/chat/completions", json=ASK_PARROT, headers={"Origin": "http://elsewhere.example"})
     assert "Access-Control-Allow-Origin" not in other.headers
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Flask, InMemorySpanExporter]]:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.syspath_prepend(EXAMPLES)
+    app = importlib.import_module("opentelemetry_app").create_app(provider)
+    yield app, exporter
+    FlaskInstrumentor().uninstrument_app(app)
+    tracing.disable_tracing()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_pipelines_are_traced_below_their_request(
+    spans: tuple[Flask, InMemorySpanExporter], stream: bool, asynchronous: bool
+):
+    app, exporter = spans
+    registry = app.extensions["flaskcompat"].registry
+    pipeline = AsyncPipeline()
+    pipeline.add_component("writer", type(registry["writer"].wrapper.pipeline.get_component("writer"))())
+
+    class Asynchronous(BasePipelineWrapper):
+        async def run_chat_completion_async(self, model: str, messages: Any, body: Any) -> Any:
+            return async_streaming_generator(
+                pipeline,
+                pipeline_run_args={"text": get_last_user_message(messages)},
+                allow_sync_streaming_callbacks=True,
+            )
+
+    if asynchronous:
+        registry.add("writer", Asynchronous)
+    body = {"model": "writer", "messages": [{"role": "user", "content": "hello"}], "stream": stream}
+    asked = [app.test_client().post("/v1/chat/completions", json=body) for _ in range(2)]
+    assert all("hello" in answer.text for answer in asked)
+    for answer in asked:
+        answer.close()
+    done = exporter.get_finished_spans()
+    requests = {span.context.span_id: span for span in done if span.kind is SpanKind.SERVER}
+    runs = [span for span in done if span.name in ("haystack.pipeline.run", "haystack.async_pipeline.run")]
+    parts = [span for span in done if span.name == "haystack.component.run"]
+    # Each run is below its own request, and its components below it.
+    assert len(requests) == len({span.parent.span_id for span in runs}) == 2
+    assert all(span.parent.span_id in requests for span in runs)
+    assert {span.parent.span_id for span in parts} == {span.context.span_id for span in runs}
