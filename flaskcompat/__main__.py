@@ -7,6 +7,7 @@ from flask import Flask
 from flask.cli import FlaskGroup
 
 from flaskcompat.app import create_app
+from flaskcompat.commands.check import standalone_check_command
 from flaskcompat.errors import FlaskCompatError
 
 
@@ -18,8 +19,10 @@ def _create_app() -> Flask:
 
 
 def main() -> None:
-    """Run the command line: Flask's own commands and ``serve``, on the application of this package."""
-    FlaskGroup(name="flaskcompat", create_app=_create_app).main()
+    """Run the command line: Flask's own commands, ``serve`` and ``check``, on the application of this package."""
+    group = FlaskGroup(name="flaskcompat", create_app=_create_app)
+    group.add_command(standalone_check_command)  # a folder that cannot be served can still be checked
+    group.main()
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ LAYERS = (
         "config",
         "extension",
         "app",
+        "checking",
         "cli",
         "commands",
         "contrib",

@@ -40,12 +40,7 @@ def load_folder(
     :param python_path: further folders of modules, as ``PYTHONPATH`` has them.
     :raises PipelineLoadError: if the folder is missing; with *strict* for the first wrapper that fails.
     """
-    if not folder.is_dir():
-        raise PipelineLoadError(f"the pipelines folder {folder} does not exist")
-    for place in (python_path or "").split(os.pathsep):
-        if place and place not in sys.path:
-            sys.path.append(place)
-    loaded = PipelinesFolder(folder, registry, alias)
+    loaded = open_folder(folder, registry, alias=alias, python_path=python_path)
     for directory in loaded.models():
         name = directory.name
         if (error := loaded.load(directory)) is None:
@@ -55,6 +50,26 @@ def load_folder(
         registry.failed[name] = reason_of(error)
         log.opt(exception=error).error("model '{}' failed to load and is not served", name)
     return loaded
+
+
+def open_folder(
+    folder: Path, registry: Registry, *, alias: Alias = "auto", python_path: str | None = None
+) -> PipelinesFolder:
+    """*folder* with none of its models loaded yet; see :func:`load_folder`.
+
+    :raises PipelineLoadError: if the folder is missing.
+    """
+    if not folder.is_dir():
+        raise PipelineLoadError(f"the pipelines folder {folder} does not exist")
+    for place in (python_path or "").split(os.pathsep):
+        if place and place not in sys.path:
+            sys.path.append(place)
+    return PipelinesFolder(folder, registry, alias)
+
+
+def model_folders(folder: Path) -> list[Path]:
+    """The folders of the models in *folder*, by name."""
+    return sorted(path for path in folder.iterdir() if _is_model(path))
 
 
 class PipelinesFolder:
@@ -77,7 +92,7 @@ class PipelinesFolder:
 
     def models(self) -> list[Path]:
         """The folders of the models, by name."""
-        return sorted(path for path in self.path.iterdir() if _is_model(path))
+        return model_folders(self.path)
 
     def load(self, directory: Path) -> BaseException | None:
         """Serve the model of *directory*, in place of the one that was loaded before; gives why it cannot be."""

@@ -108,7 +108,7 @@ def _by_component(pipeline: PipelineBase, arguments: dict[str, Any]) -> dict[str
 
 def streaming_components(pipeline: PipelineBase) -> list[str]:
     """Names of the components that can stream, from first to last."""
-    return [name for name in in_order(pipeline) if _can_stream(pipeline.get_component(name))]
+    return [name for name in in_order(pipeline) if can_stream(pipeline.get_component(name))]
 
 
 def _to_stream(pipeline: PipelineBase, components: StreamingComponents) -> list[str]:
@@ -129,6 +129,7 @@ def in_order(pipeline: PipelineBase) -> list[str]:
         return names
 
 
-def _can_stream(component: Any) -> bool:
+def can_stream(component: Any) -> bool:
+    """Whether *component* takes a ``streaming_callback``."""
     sockets = getattr(getattr(component, "__haystack_input__", None), "_sockets_dict", {})
     return "streaming_callback" in sockets or "streaming_callback" in inspect.signature(component.run).parameters
