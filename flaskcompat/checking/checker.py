@@ -89,10 +89,11 @@ class FolderModels(Models):
         return Source(self._folder, self._directories[name])
 
     def files(self, name: str) -> list[Path]:
-        own = self._directories[name]
-        shared = [path for path in self._folder.iterdir() if path.is_file() or path.name.startswith("_")]
-        found = [path for top in [own, *shared] for path in ([top] if top.is_file() else top.rglob("*"))]
-        return sorted(path for path in found if path.suffix in (".py", ".yml", ".yaml"))
+        own = _sources(self._directories[name])
+        text = "".join(path.read_text(encoding="utf-8", errors="replace") for path in own)
+        # Beside the models stands what they share; it is of those that name it.
+        others = [path for path in self._folder.iterdir() if path not in self._directories.values()]
+        return sorted([*own, *(path for other in others if other.stem in text for path in _sources(other))])
 
     def registry(self, config: Mapping[str, Any]) -> Registry:
         alias, python_path = config["FLASKCOMPAT_HAYHOOKS_ALIAS"], config["FLASKCOMPAT_PYTHON_PATH"]
@@ -101,6 +102,12 @@ class FolderModels(Models):
 
     def load(self, name: str, registry: Registry) -> None:
         load_model(self._package, self._directories[name], registry)
+
+
+def _sources(place: Path) -> list[Path]:
+    """The files of Python and YAML that *place* is, or has in it."""
+    found = [place] if place.is_file() else place.rglob("*")
+    return [path for path in found if path.suffix in (".py", ".yml", ".yaml") and path.is_file()]
 
 
 class NotServed(Exception):

@@ -116,7 +116,7 @@ class Asker:
         if able and said.pieces == 1 < len(self.script.pieces):
             names = ", ".join(able)
             self._warn(
-                column, f"does not stream: the text comes in one piece, though {names} can (streaming_generator)"
+                column, f"does not stream, though {names} can: the text comes in one piece (streaming_generator)"
             )
 
     def _post(self, contract: Contract, body: dict[str, Any]) -> TestResponse:
@@ -134,9 +134,7 @@ class Asker:
             where = f" ({at})" if at else ""
             self._warn(column, f"blocks the event loop{where}: await, or leave it to asyncio.to_thread()")
         for name in {one.name for one in asked if one.on_loop}:
-            self._warn(
-                column, f"runs {name} synchronously on the event loop, which stands still meanwhile: use run_async"
-            )
+            self._warn(column, f"blocks the event loop while {name} runs: await the run_async of its pipeline or agent")
         return asked
 
     # -- files ---------------------------------------------------------------------------------------------

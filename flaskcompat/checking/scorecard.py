@@ -26,14 +26,19 @@ def scorecard(results: list[Result], *, real: bool) -> str:
 
 
 def findings_of(result: Result) -> list[str]:
-    """One line for each finding about a model; one that is the same in several columns is told once."""
+    """One line for each finding about a model."""
+    return [
+        f"{click.style('FAIL', fg='red') if fails else click.style('warning', fg='yellow')}  {', '.join(names)}: {text}"
+        for (text, fails), names in _by_text(result).items()
+    ]
+
+
+def _by_text(result: Result) -> dict[tuple[str, bool], list[str]]:
+    """Text, and whether it fails: the columns; what is the same in several is told once."""
     columns: dict[tuple[str, bool], list[str]] = {}
     for finding in result.findings:
         columns.setdefault((finding.text, finding.fails), []).append(finding.column)
-    return [
-        f"{click.style('FAIL', fg='red') if fails else click.style('warning', fg='yellow')}  {', '.join(names)}: {text}"
-        for (text, fails), names in columns.items()
-    ]
+    return columns
 
 
 def as_json(results: list[Result], *, real: bool) -> dict[str, Any]:
@@ -60,7 +65,7 @@ def _cell(result: Result, column: Any) -> str:
 
 def _summary(results: list[Result], real: bool) -> str:
     failed = sum(result.failed for result in results)
-    warnings = sum(not finding.fails for result in results for finding in result.findings)
+    warnings = sum(not fails for result in results for _, fails in _by_text(result))
     counts = f"{_plural(len(results), 'model')}, {failed} failed, {_plural(warnings, 'warning')}"
     models = "the real models" if real else "scripted models, no network"
     types = "checked" if judges() is not None else "not checked: pip install openai"

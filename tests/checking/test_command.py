@@ -1,0 +1,128 @@
+"""The command: what it prints, how it ends, and what it does without OpenAI's SDK."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from flask import Flask
+
+from flaskcompat.commands.check import standalone_check_command
+
+from ..support import make_app, returning
+from .folders import method, write
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write(tmp_path, "good", method("return 'x'"))
+    write(tmp_path, "late", method("yield 'x'\nif body.get('stream'):\n    raise ValueError('midway')"))
+    write(tmp_path, "unread", "import no_such_module_at_all\n")
+    return tmp_path
+
+
+def check(*args: str | Path, app: Flask | None = None) -> Result:
+    given = [str(arg) for arg in args]
+    if app is not None:
+        return app.test_cli_runner().invoke(args=["flaskcompat", "check", *given])
+    return CliRunner().invoke(standalone_check_command, given)
+
+
+def test_scorecard(folder: Path) -> None:
+    result = check(folder)
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        "model   load  chat  chat stream  responses  responses stream  files",
+        "good    ok    ok    ok           -          -                 -",
+        "late    ok    ok    FAIL         -          -                 -",
+        "unread  FAIL  -     -            -          -                 -",
+        "",
+        "late",
+        "  FAIL  chat stream: breaks off: ValueError: midway (late/pipeline_wrapper.py:15)",
+        "",
+        "unread",
+        "  FAIL  load: ModuleNotFoundError: No module named 'no_such_module_at_all' (unread/pipeline_wrapper.py:1)",
+        "",
+        "3 models, 2 failed, 0 warnings; asked scripted models, no network; OpenAI's types: checked",
+    ]
+    assert result.stderr == ""
+
+
+def test_status_tells_whether_all_is_well(folder: Path) -> None:
+    assert check(folder, "--model", "good").exit_code == 0
+    assert check(folder, "--model", "good", "--model", "late").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("no-such-folder",),
+        (".", "--model", "other"),
+        (".", "--timeout", "0"),
+        (".", "--real", "--reply", "x"),
+        ("good",),
+        (),
+    ],
+    ids=" ".join,
+)
+def test_misuse_is_status_2(folder: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...]) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("FLASKCOMPAT_PIPELINES_DIR", raising=False)
+    result = check(*args)
+    assert result.exit_code == 2 and result.stdout == "" and "Error: " in result.stderr
+
+
+def test_folder_of_the_environment_else_pipelines(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    write(folder / "pipelines", "local", method("return 'x'"))
+    assert "\nlocal  ok" in check().stdout
+    monkeypatch.setenv("FLASKCOMPAT_PIPELINES_DIR", str(folder))
+    assert "\ngood " in check().stdout
+
+
+def test_command_of_an_application_checks_its_folder_or_what_it_serves(folder: Path) -> None:
+    app = make_app(served=returning("x"))
+    assert "\nserved  ok" in check(app=app).stdout
+    app.config["FLASKCOMPAT_PIPELINES_DIR"] = str(folder)
+    assert "\ngood " in check(app=app).stdout
+    other = folder / "other"
+    write(other, "another", method("return 'x'"))
+    assert "\nanother  ok" in check(other, app=app).stdout
+
+
+def test_results_as_json(folder: Path) -> None:
+    found = json.loads(check(folder, "--json").stdout)
+    assert (found["ok"], found["real"], found["types_checked"]) == (False, False, True)
+    late = next(model for model in found["models"] if model["model"] == "late")
+    assert late["columns"] | {"files": "-"} == late["columns"] and late["columns"]["chat stream"] == "FAIL"
+    [finding] = late["findings"]
+    assert finding["column"] == "chat stream" and finding["fails"] and "midway" in finding["text"]
+
+
+def run(*args: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "HAYSTACK_TELEMETRY_ENABLED": "False", **environ}
+    return subprocess.run([sys.executable, *args], capture_output=True, text=True, timeout=120, env=env)
+
+
+def test_console_command_loads_no_application(folder: Path) -> None:
+    done = run("-m", "flaskcompat", "check", str(folder), FLASKCOMPAT_STRICT="1", FLASKCOMPAT_PIPELINES_DIR=str(folder))
+    assert done.returncode == 1 and "3 models, 2 failed" in done.stdout and done.stderr == ""
+
+
+def test_without_openai_the_types_are_not_checked(folder: Path) -> None:
+    source = "from flaskcompat import BasePipelineWrapper as Base\n\n\nclass PipelineWrapper(Base):\n"
+    write(folder, "plain", f"{source}    def run_response(self, *args):\n        return 'x'\n")
+    code = f"""
+import sys
+sys.modules["openai"] = None
+from flaskcompat.commands.check import standalone_check_command
+standalone_check_command([{str(folder)!r}, "--model", "plain"])
+"""
+    done = run("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert "OpenAI's types: not checked: pip install openai" in done.stdout

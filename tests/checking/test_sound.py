@@ -1,0 +1,332 @@
+"""Wrappers that are sound pass, with scripted models: without a key, without the network."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import indent
+
+import haystack.version
+import pytest
+from haystack.components.generators.chat import OpenAIChatGenerator
+
+import flaskcompat
+from flaskcompat import BasePipelineWrapper, FlaskCompat
+from flaskcompat.checking.checker import Checker, ServedModels
+from flaskcompat.checking.contract import CONTRACTS
+from flaskcompat.checking.mock import PLACEHOLDER, REPLY, Script, scripted
+from flaskcompat.checking.options import Options
+
+from ..support import make_app, returning
+from .folders import HEAD, check, checker, gate, method, states, texts, write
+
+ROOT = Path(flaskcompat.__file__).parent
+FOLDERS = [ROOT / "demos", *(ROOT.parent / "examples" / name for name in ("pipelines", "rag/pipelines"))]
+FOLDERS.append(ROOT.parent / "examples" / "codex" / "pipelines")
+
+
+@pytest.fixture(autouse=True)
+def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(ROOT.parent)))
+def test_examples_and_demos_pass(folder: Path) -> None:
+    checking = checker(folder)
+    assert checking.names
+    for name in checking.names:
+        if haystack.version.__version__.startswith("2.") and "yaml" in name:
+            continue  # they name a component of Haystack 3
+        result = checking.check(name)
+        assert not result.failed, (name, texts(result))
+        assert len(states(result)) > 1
+
+
+def wrapper(setup: str, answer: str, extra: str = "") -> str:
+    """A wrapper with both surfaces, which have the same *answer* to ``question``."""
+    lines = indent(answer, "        ")
+    return f"""{HEAD}
+{extra}
+class PipelineWrapper(BasePipelineWrapper):
+    def setup(self):
+{indent(setup, "        ")}
+
+    def run_chat_completion(self, model, messages, body):
+        question = get_last_user_message(messages)
+{lines}
+
+    def run_response(self, model, input_items, body):
+        question = get_last_user_input_text(input_items)
+{lines}
+"""
+
+
+PIPELINE = "self.pipeline = Pipeline()\nself.pipeline.add_component('llm', OpenAIChatGenerator())"
+ASK = "return streaming_generator(self.pipeline, pipeline_run_args={'messages': [ChatMessage.from_user(question)]})"
+AGENT = """
+from haystack.tools import create_tool_from_function
+
+def add(a: int, b: int) -> int:
+    '''Add two numbers.'''
+    return a + b
+"""
+OWN = """
+@component
+class Own:
+    def __init__(self, streaming_callback=None):
+        self.streaming_callback = streaming_callback
+
+    def warm_up(self):
+        raise RuntimeError("loads a model")
+
+    @component.output_types({outputs})
+    def run(self, prompt: str, streaming_callback: Any = None):
+        raise RuntimeError("asks a model")
+"""
+ASK_OWN = "return streaming_generator(self.pipeline, pipeline_run_args={'prompt': question})"
+
+SOUND = {
+    "pipeline": wrapper(PIPELINE, ASK),
+    "warmed_up_in_setup": wrapper(f"{PIPELINE}\nself.pipeline.warm_up()\nOpenAIChatGenerator().warm_up()", ASK),
+    "in_a_dict": wrapper(
+        "self.by = {'a': [OpenAIChatGenerator()]}", "return self.by['a'][0].run(question)['replies'][0]"
+    ),
+    "of_the_module": wrapper("pass", "return llm.run(question)['replies'][0].text", "llm = OpenAIChatGenerator()"),
+    "made_for_each_request": wrapper("pass", "return OpenAIChatGenerator().run(question)['replies'][0]"),
+    "agent": wrapper(
+        "tools = [create_tool_from_function(add)]\n"
+        "self.pipeline = Agent(chat_generator=OpenAIChatGenerator(), tools=tools, exit_conditions=['text', 'add'])\n"
+        "self.pipeline.warm_up()",
+        ASK,
+        AGENT,
+    ),
+    "agent_in_a_pipeline": wrapper(
+        "self.pipeline = Pipeline()\nself.pipeline.add_component('agent', Agent(chat_generator=OpenAIChatGenerator()))",
+        ASK,
+    ),
+    "texts": wrapper(
+        "self.pipeline = Pipeline()\nself.pipeline.add_component('llm', Own())\nself.pipeline.warm_up()",
+        ASK_OWN,
+        OWN.format(outputs="replies=list[str], meta=list[dict[str, Any]]"),
+    ),
+    "other_outputs": wrapper(
+        "self.pipeline = Pipeline()\nself.pipeline.add_component('llm', Own())", ASK_OWN, OWN.format(outputs="text=str")
+    ),
+    "embedders": wrapper(
+        "store = InMemoryDocumentStore()\n"
+        "store.write_documents(OpenAIDocumentEmbedder().run([Document(content='a')])['documents'])\n"
+        "self.pipeline = Pipeline()\n"
+        "self.pipeline.add_component('embedder', OpenAITextEmbedder())\n"
+        "self.pipeline.add_component('retriever', InMemoryEmbeddingRetriever(store))\n"
+        "self.pipeline.connect('embedder.embedding', 'retriever.query_embedding')",
+        "return self.pipeline.run({'embedder': {'text': question}})['retriever']['documents'][0].content",
+        "from haystack import Document\n"
+        "from haystack.components.embedders import OpenAIDocumentEmbedder, OpenAITextEmbedder\n"
+        "from haystack.components.retrievers.in_memory import InMemoryEmbeddingRetriever\n"
+        "from haystack.document_stores.in_memory import InMemoryDocumentStore\n",
+    ),
+    "events_and_citations": wrapper(
+        "pass",
+        "yield PipelineEvent('status', {'description': 'Looking'})\n"
+        "yield from ['According ', 'to ']\nyield Citation('https://example.com', 'Example')\nyield 'this.'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_wrapper_without_a_key_passes(tmp_path: Path, name: str) -> None:
+    result = check(tmp_path, source=SOUND[name])
+    assert texts(result) == []
+    assert set(states(result).values()) == {"ok"} and len(states(result)) == 5
+
+
+@pytest.mark.parametrize("name", ["pipeline", "agent", "agent_in_a_pipeline", "texts", "other_outputs"])
+def test_scripted_models_stream_word_by_word(tmp_path: Path, name: str) -> None:
+    assert texts(check(tmp_path, source=SOUND[name]), fails=False) == []
+
+
+def test_asynchronous_agent_streams(tmp_path: Path) -> None:
+    source = f"""{HEAD}
+class PipelineWrapper(BasePipelineWrapper):
+    def setup(self):
+        self.pipeline = Agent(chat_generator=OpenAIChatGenerator())
+
+    async def run_response_async(self, model, input_items, body):
+        messages = chat_messages_from_openai_response(input_items)
+        return async_streaming_generator(self.pipeline, pipeline_run_args={{"messages": messages}})
+"""
+    result = check(tmp_path, source=source)
+    assert states(result) == {"load": "ok", "responses": "ok", "responses stream": "ok"}
+    assert result.findings == []
+
+
+def test_pipeline_alone_passes(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "pipeline.yml").write_text(
+        "components:\n  llm:\n    type: haystack.components.generators.chat.openai.OpenAIChatGenerator\n"
+        "    init_parameters: {}\nconnections: []\n"
+    )
+    result = check(tmp_path)
+    assert len(states(result)) == 5 and result.findings == []
+
+
+def test_reply_is_what_a_wrapper_reads(tmp_path: Path) -> None:
+    answer = "return json.loads(OpenAIChatGenerator().run(question)['replies'][0].text)['say']"
+    source = wrapper("pass", answer, "import json")
+    assert "JSONDecodeError" in texts(check(tmp_path, source=source))[0]
+    assert texts(check(tmp_path, source=source, reply='{"say": "x"}')) == []
+
+
+def test_what_a_generator_refuses_is_refused_under_the_script(tmp_path: Path) -> None:
+    answer = "async def tell(chunk):\n    pass\nreturn OpenAIChatGenerator().run(question, streaming_callback=tell)"
+    found = texts(check(tmp_path, source=wrapper("pass", answer)))
+    assert "ValueError: The runtime callback cannot be a coroutine." in found[0]
+
+
+# -- warnings ----------------------------------------------------------------------------------------------
+
+
+def test_whole_text_in_one_piece_is_a_warning(tmp_path: Path) -> None:
+    result = check(tmp_path, source=SOUND["of_the_module"])
+    assert [text.partition(":")[0] for text in texts(result, fails=False)] == ["chat stream", "responses stream"]
+    assert all("does not stream, though OpenAIChatGenerator can" in text for text in texts(result, fails=False))
+
+
+def test_synchronous_run_on_the_event_loop_is_a_warning(tmp_path: Path) -> None:
+    source = f"""{HEAD}
+class PipelineWrapper(BasePipelineWrapper):
+    def setup(self):
+        self.pipeline = Pipeline()
+        self.pipeline.add_component("llm", OpenAIChatGenerator())
+
+    async def run_chat_completion_async(self, model, messages, body):
+        return self.pipeline.run({{"llm": {{"messages": "x"}}}})["llm"]["replies"][0]
+"""
+    result = check(tmp_path, source=source)
+    assert not result.failed, texts(result)
+    assert any("blocks the event loop while OpenAIChatGenerator runs" in text for text in texts(result, fails=False))
+
+
+@pytest.fixture
+def _gate_opens_when_blocked() -> Iterator[None]:
+    """Lets a wrapper go on as soon as it was seen to block the loop."""
+
+    def look(record: logging.LogRecord) -> bool:
+        if "blocks the event loop" in record.getMessage():
+            gate.set()
+        return True
+
+    gate.clear()
+    logging.getLogger("flaskcompat").addFilter(look)
+    yield
+    logging.getLogger("flaskcompat").removeFilter(look)
+
+
+@pytest.mark.usefixtures("_gate_opens_when_blocked")
+def test_blocked_event_loop_is_a_warning(tmp_path: Path) -> None:
+    source = method("gate.wait()\nreturn 'x'", "run_chat_completion_async", "async def")
+    result = check(tmp_path, source=f"from tests.checking.folders import gate\n{source}")
+    assert not result.failed, texts(result)
+    assert "blocks the event loop (m/pipeline_wrapper.py:14)" in texts(result, fails=False)[0]
+
+
+def test_keys_that_are_not_openai_s_are_a_warning(tmp_path: Path) -> None:
+    answer = {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [
+            {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "a", "mood": "good"}}
+        ],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+    }
+    result = check(tmp_path, source=method(f"return {answer!r}"))
+    assert not result.failed, texts(result)
+    assert texts(result, fails=False)[0] == "chat: choices.0.message.mood: no key of OpenAI's"
+
+
+def test_answers_that_do_not_fit_the_types_fail(tmp_path: Path) -> None:
+    answer = {
+        "object": "chat.completion",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "a"}}],
+        "service_tier": 7,
+    }
+    found = texts(check(tmp_path, source=method(f"return {answer!r}")))
+    assert found[0].startswith("chat: service_tier: Input should be")
+
+
+# -- the network, and what is put back ---------------------------------------------------------------------
+
+
+def test_network_is_refused_and_named(tmp_path: Path) -> None:
+    body = "import urllib.request\nreturn urllib.request.urlopen('http://192.0.2.1/x').read().decode()"
+    found = texts(check(tmp_path, source=method(body)))
+    assert (
+        found[0] == "chat: wants the network (192.0.2.1:80), which is refused without --real (m/pipeline_wrapper.py:14)"
+    )
+
+
+def test_real_models_are_asked_only_when_told(tmp_path: Path) -> None:
+    own = OWN.format(outputs="replies=list[str]").replace("def warm_up", "def not_called")
+    source = wrapper("pass", "return Own().run(question)['replies'][0]", own)
+    assert texts(check(tmp_path, source=source)) == []
+    assert "RuntimeError: asks a model" in texts(check(tmp_path, source=source, real=True))[0]
+
+
+def test_generators_are_as_before_afterwards() -> None:
+    before = OpenAIChatGenerator()
+    script = Script()
+    with scripted(script):
+        during = OpenAIChatGenerator()
+        assert [one.run("x")["replies"][0].text for one in (before, during)] == [REPLY, REPLY]
+        assert during.api_key.resolve_value() == PLACEHOLDER
+        during.warm_up()
+    assert len(script.asked) == 2
+    for one in (before, during, OpenAIChatGenerator()):
+        assert not {"run", "run_async", "warm_up"} & vars(one).keys()
+        with pytest.raises(ValueError, match="OPENAI_API_KEY"):
+            one.run("x")
+
+
+# -- what an application serves ----------------------------------------------------------------------------
+
+
+class Keeper(BasePipelineWrapper):
+    def run_file_upload(self, filename, content_type, content, purpose):  # type: ignore[no-untyped-def]
+        return {"id": "file-1"}
+
+
+def test_models_that_an_application_serves_are_asked_as_they_are() -> None:
+    app = make_app(a=returning("a"), bad=returning(None), keeper=Keeper(), other=Keeper())
+    registry = app.extensions["flaskcompat"].registry
+    registry.failed["gone"] = "ValueError: no index"
+    served = registry["a"]
+    checking = Checker(ServedModels(registry), app.config, Options())
+    assert checking.names == ["a", "bad", "gone", "keeper", "other"]
+    found = {name: checking.check(name) for name in checking.names}
+    assert texts(found["a"]) == [] and len(states(found["a"])) == 5
+    assert "NoneType is no part of an answer" in texts(found["bad"])[0]
+    assert texts(found["gone"]) == ["load: ValueError: no index"]
+    assert states(found["keeper"]) == states(found["other"]) == {"load": "ok", "files": "ok"}
+    assert registry["a"] is served
+    stored = app.test_client().get("/v1/files").get_json()["data"]
+    assert stored == []
+
+
+def test_settings_and_keys_of_the_application_do_not_stand_in_the_way(tmp_path: Path) -> None:
+    write(tmp_path, "m", method("from flask import current_app\nreturn current_app.config['OWN']"))
+    app = make_app()
+    app.config.update(OWN="x", SERVER_NAME="example.com", FLASKCOMPAT_API_KEYS="k", FLASKCOMPAT_MAX_GENERATIONS=1)
+    from flaskcompat.checking.checker import FolderModels
+
+    assert texts(Checker(FolderModels(tmp_path), app.config, Options()).check("m")) == []
+
+
+def test_models_find_each_other_in_the_registry(tmp_path: Path) -> None:
+    write(tmp_path, "z", method("return 'x'"))
+    body = "from flask import current_app\nreturn str('z' in current_app.extensions['flaskcompat'].registry)"
+    assert texts(check(tmp_path, "a", method(body))) == []
+    assert FlaskCompat is flaskcompat.FlaskCompat and len(CONTRACTS) == 2
