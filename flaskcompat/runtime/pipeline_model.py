@@ -9,7 +9,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
-from haystack import Document
+from haystack import Document, Pipeline
 from haystack.core.pipeline.base import PipelineBase
 from haystack.dataclasses import ChatMessage
 from haystack.marshal.yaml import YamlMarshaller
@@ -20,7 +20,7 @@ from flaskcompat.protocol.inputs import get_last_user_input_text, get_last_user_
 from flaskcompat.protocol.parameters import generation_kwargs_from_body, tools_from_body
 from flaskcompat.runtime.input_files import chat_messages_from_openai_messages, chat_messages_from_openai_response
 from flaskcompat.runtime.plan import in_order, streaming_components
-from flaskcompat.runtime.streaming import AsyncPipeline, streaming_generator
+from flaskcompat.runtime.streaming import streaming_generator
 from flaskcompat.runtime.wrapper import BasePipelineWrapper
 
 #: Which inputs get the question, and which the messages: ``{"question": ["retriever.query"], "messages": []}``.
@@ -44,7 +44,7 @@ def from_yaml(path: Path) -> tuple[Any, Inputs | None]:
     content: Any = YamlMarshaller().unmarshal(text)
     if not isinstance(content, dict) or "components" not in content:
         raise PipelineLoadError(f"{path.name} holds no pipeline")
-    return AsyncPipeline.loads(text), content.get("inputs")
+    return Pipeline.loads(text), content.get("inputs")
 
 
 @dataclass(frozen=True)
