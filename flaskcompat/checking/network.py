@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import Any
 
+from haystack.telemetry import _telemetry
+
 
 class NoNetwork(OSError):
     """Something wanted to go over the network."""
@@ -17,8 +19,10 @@ class NoNetwork(OSError):
 def no_network() -> Iterator[None]:
     """Refuse, in the whole process, every connection but those to this machine.
 
-    A service that stands beside the wrappers, such as a document store on ``localhost``, stays within reach.
+    A service that stands beside the wrappers, such as a document store on ``localhost``, stays within reach. Haystack's
+    telemetry, which would try again and again, says nothing.
     """
+    telemetry, _telemetry.telemetry = _telemetry.telemetry, None
     connect, connect_ex, getaddrinfo = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
 
     def connect_here(self: socket.socket, address: Any, /) -> None:
@@ -39,6 +43,7 @@ def no_network() -> Iterator[None]:
     try:
         yield
     finally:
+        _telemetry.telemetry = telemetry
         socket.socket.connect = connect  # type: ignore[method-assign]
         socket.socket.connect_ex = connect_ex  # type: ignore[method-assign]
         socket.getaddrinfo = getaddrinfo
