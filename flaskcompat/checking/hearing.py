@@ -9,7 +9,6 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -42,7 +41,7 @@ def within(seconds: float, work: Callable[[], T]) -> T:
         except BaseException as error:
             raised.append(error)
 
-    thread = threading.Thread(target=copy_context().run, args=(run,), name="check", daemon=True)
+    thread = threading.Thread(target=run, name="check", daemon=True)
     thread.start()
     thread.join(seconds)
     if raised:

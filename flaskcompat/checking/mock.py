@@ -136,7 +136,7 @@ def _answer_of(component: Any, script: Script) -> _Answer | None:
     if "documents" in outputs and type(component).__name__.endswith("Embedder"):
         return lambda inputs: {"documents": _embedded(component, inputs["documents"]), "meta": {}}
     # An agent or a pipeline that is a component streams, too: what is inside of it is scripted.
-    if "replies" not in outputs and (hasattr(component, "chat_generator") or hasattr(component, "pipeline")):
+    if hasattr(component, "chat_generator") or hasattr(component, "pipeline"):
         return None
     said = _all_said(outputs, script)
     if "replies" in said or (said and len(said) == len(outputs) and can_stream(component)):

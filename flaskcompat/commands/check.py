@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +92,9 @@ def _check(
         raise click.UsageError("there are no models: a folder has <name>/pipeline_wrapper.py or <name>/pipeline.yml")
     if unknown := [name for name in chosen if name not in models.names]:
         raise click.UsageError(f"there is no model {unknown[0]}; there are {', '.join(models.names)}")
-    results = _go_through(Checker(models, app.config, Options(real, reply, timeout)), list(chosen) or models.names)
+    checker = Checker(models, app.config, Options(real, reply, timeout))
+    with redirect_stdout(sys.stderr):  # what wrappers print is no part of the results
+        results = _go_through(checker, list(chosen) or models.names)
     click.echo(json.dumps(as_json(results, real=real), indent=2) if to_json else scorecard(results, real=real))
     if any(result.failed for result in results):
         raise SystemExit(1)

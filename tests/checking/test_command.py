@@ -95,8 +95,11 @@ def test_command_of_an_application_checks_its_folder_or_what_it_serves(folder: P
     assert "\nanother  ok" in check(other, app=app).stdout
 
 
-def test_results_as_json(folder: Path) -> None:
-    found = json.loads(check(folder, "--json").stdout)
+def test_results_as_json_hold_nothing_that_a_wrapper_prints(folder: Path) -> None:
+    write(folder, "good", method("print('aside')\nreturn 'x'"))
+    result = check(folder, "--json")
+    assert "aside" in result.stderr
+    found = json.loads(result.stdout)
     assert (found["ok"], found["real"], found["types_checked"]) == (False, False, True)
     late = next(model for model in found["models"] if model["model"] == "late")
     assert late["columns"] | {"files": "-"} == late["columns"] and late["columns"]["chat stream"] == "FAIL"

@@ -106,6 +106,13 @@ SOUND = {
         "self.pipeline = Pipeline()\nself.pipeline.add_component('agent', Agent(chat_generator=OpenAIChatGenerator()))",
         ASK,
     ),
+    "pipeline_that_is_a_component": wrapper(
+        "inner = Pipeline()\n"
+        "inner.add_component('llm', OpenAIChatGenerator())\n"
+        "self.pipeline = SuperComponent(inner, {'messages': ['llm.messages']}, {'llm.replies': 'replies'})",
+        "return self.pipeline.run(messages=[ChatMessage.from_user(question)])['replies'][0]",
+        "from haystack import SuperComponent",
+    ),
     "texts": wrapper(
         "self.pipeline = Pipeline()\nself.pipeline.add_component('llm', Own())\nself.pipeline.warm_up()",
         ASK_OWN,
