@@ -22,7 +22,7 @@ from flaskcompat.checking.spellings import dead_spellings
 from flaskcompat.config import read_environment, set_defaults
 from flaskcompat.extension import FlaskCompat
 from flaskcompat.runtime.keys import Principal
-from flaskcompat.runtime.loader import load_model, model_folders, open_folder
+from flaskcompat.runtime.loader import PipelinesFolder, model_folders, open_folder
 from flaskcompat.runtime.pipeline_model import PipelineModel
 from flaskcompat.runtime.registry import Registry
 from flaskcompat.runtime.state import EXTENSION, State
@@ -40,6 +40,8 @@ _SETTINGS: Mapping[str, Any] = {
     "FLASKCOMPAT_DATABASE_URL": None,
     "FLASKCOMPAT_FILES_URL": None,
     "FLASKCOMPAT_AUDIT": False,
+    "FLASKCOMPAT_METRICS": False,
+    "FLASKCOMPAT_OPENAPI": False,
 }
 
 
@@ -72,8 +74,8 @@ class Models(ABC):
         """What serves them, perhaps without those that are still to be loaded."""
 
     @abstractmethod
-    def load(self, name: str, registry: Registry) -> None:
-        """Have it served; raises whatever its code does."""
+    def load(self, name: str) -> None:
+        """Have it served by that registry; raises whatever its code does."""
 
 
 class FolderModels(Models):
@@ -82,7 +84,7 @@ class FolderModels(Models):
     def __init__(self, folder: Path) -> None:
         self._folder = folder.resolve()
         self._directories = {path.name: path for path in model_folders(self._folder)}
-        self._package = ""
+        self._opened: PipelinesFolder | None = None
         self.names = list(self._directories)
 
     def source(self, name: str) -> Source:
@@ -97,11 +99,13 @@ class FolderModels(Models):
 
     def registry(self, config: Mapping[str, Any]) -> Registry:
         alias, python_path = config["FLASKCOMPAT_HAYHOOKS_ALIAS"], config["FLASKCOMPAT_PYTHON_PATH"]
-        self._package = open_folder(self._folder, alias=alias, python_path=python_path)
-        return Registry()
+        self._opened = open_folder(self._folder, Registry(), alias=alias, python_path=python_path)
+        return self._opened.registry
 
-    def load(self, name: str, registry: Registry) -> None:
-        load_model(self._package, self._directories[name], registry)
+    def load(self, name: str) -> None:
+        assert self._opened is not None
+        if (error := self._opened.load(self._directories[name])) is not None:
+            raise error
 
 
 def _sources(place: Path) -> list[Path]:
@@ -137,9 +141,9 @@ class ServedModels(Models):
     def registry(self, config: Mapping[str, Any]) -> Registry:
         return self._registry
 
-    def load(self, name: str, registry: Registry) -> None:
-        if name not in registry:
-            raise NotServed(registry.failed[name])
+    def load(self, name: str) -> None:
+        if name not in self._registry:
+            raise NotServed(self._registry.failed[name])
 
 
 class Checker:
@@ -190,7 +194,7 @@ class Checker:
         result, source = Result(name), self._models.source(name)
         result.looked_at.add("load")
         try:
-            within(self._options.timeout, lambda: self._models.load(name, self._state.registry))
+            within(self._options.timeout, lambda: self._models.load(name))
         except TookTooLong:
             at = standing_at(source)
             result.add("load", f"hangs: not loaded after {self._options.timeout:g} s{f', at {at}' if at else ''}")

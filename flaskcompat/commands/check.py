@@ -16,7 +16,7 @@ from flask.cli import with_appcontext
 from flaskcompat.checking.findings import Result
 from flaskcompat.checking.options import TIMEOUT, Options
 from flaskcompat.checking.scorecard import as_json, scorecard
-from flaskcompat.runtime.state import EXTENSION
+from flaskcompat.runtime.state import states_of
 
 if TYPE_CHECKING:
     from flaskcompat.checking.checker import Checker, Models
@@ -55,8 +55,8 @@ def _for_app(directory: Path | None, **options: Any) -> None:
     from flaskcompat.checking.checker import ServedModels  # it needs the extension, which has this command
 
     folder = directory or current_app.config["FLASKCOMPAT_PIPELINES_DIR"]
-    served = ServedModels(current_app.extensions[EXTENSION].registry) if folder is None else None
-    _check(served or _in_folder(folder), current_app, **options)
+    served: list[Models] = [ServedModels(state.registry) for state in states_of(current_app.extensions)]
+    _check(served if folder is None else [_in_folder(folder)], current_app, **options)
 
 
 def _alone(directory: Path | None, **options: Any) -> None:
@@ -66,7 +66,7 @@ def _alone(directory: Path | None, **options: Any) -> None:
         app = bare_app()
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    _check(_in_folder(directory or app.config["FLASKCOMPAT_PIPELINES_DIR"] or "pipelines"), app, **options)
+    _check([_in_folder(directory or app.config["FLASKCOMPAT_PIPELINES_DIR"] or "pipelines")], app, **options)
 
 
 check_command = _command(_for_app, "what the application serves")
@@ -82,19 +82,28 @@ def _in_folder(folder: Path | str) -> Models:
 
 
 def _check(
-    models: Models, app: Flask, chosen: tuple[str, ...], to_json: bool, real: bool, reply: str | None, timeout: float
+    places: list[Models],
+    app: Flask,
+    chosen: tuple[str, ...],
+    to_json: bool,
+    real: bool,
+    reply: str | None,
+    timeout: float,
 ) -> None:
     from flaskcompat.checking.checker import Checker
 
     if real and reply is not None:
         raise click.UsageError("--reply is for scripted models, --real for real ones")
-    if not models.names:
+    names = [name for models in places for name in models.names]
+    if not names:
         raise click.UsageError("there are no models: a folder has <name>/pipeline_wrapper.py or <name>/pipeline.yml")
-    if unknown := [name for name in chosen if name not in models.names]:
-        raise click.UsageError(f"there is no model {unknown[0]}; there are {', '.join(models.names)}")
-    checker = Checker(models, app.config, Options(real, reply, timeout))
+    if unknown := [name for name in chosen if name not in names]:
+        raise click.UsageError(f"there is no model {unknown[0]}; there are {', '.join(names)}")
+    results = []
     with redirect_stdout(sys.stderr):  # what wrappers print is no part of the results
-        results = _go_through(checker, list(chosen) or models.names)
+        for models in places:
+            wanted = [name for name in models.names if not chosen or name in chosen]
+            results += _go_through(Checker(models, app.config, Options(real, reply, timeout)), wanted)
     click.echo(json.dumps(as_json(results, real=real), indent=2) if to_json else scorecard(results, real=real))
     if any(result.failed for result in results):
         raise SystemExit(1)

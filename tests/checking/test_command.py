@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from flask import Flask
 
+from flaskcompat import FlaskCompat
 from flaskcompat.commands.check import standalone_check_command
 
 from ..support import make_app, returning
@@ -95,6 +96,14 @@ def test_command_of_an_application_checks_its_folder_or_what_it_serves(folder: P
     assert "\nanother  ok" in check(other, app=app).stdout
 
 
+def test_application_that_has_the_api_more_than_once() -> None:
+    app = make_app(first=returning("x"))
+    FlaskCompat(app, url_prefix="/two", name="two").registry.add("second", returning(""))
+    result = check(app=app)
+    assert result.exit_code == 1
+    assert "\nfirst   ok    ok    ok " in result.stdout and "\nsecond  ok    FAIL  FAIL " in result.stdout
+
+
 def test_results_as_json_hold_nothing_that_a_wrapper_prints(folder: Path) -> None:
     write(folder, "good", method("print('aside')\nreturn 'x'"))
     result = check(folder, "--json")
@@ -123,6 +132,7 @@ def test_without_openai_the_types_are_not_checked(folder: Path) -> None:
     code = f"""
 import sys
 sys.modules["openai"] = None
+from flaskcompat import FlaskCompat
 from flaskcompat.commands.check import standalone_check_command
 standalone_check_command([{str(folder)!r}, "--model", "plain"])
 """
