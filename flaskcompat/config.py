@@ -168,8 +168,8 @@ SETTINGS = (
 )
 
 
-# Settings of Hayhooks' that mean the same.
-_HAYHOOKS = {
+#: Settings of Hayhooks' that mean the same, by ours.
+HAYHOOKS_SETTINGS = {
     "FLASKCOMPAT_PIPELINES_DIR": "HAYHOOKS_PIPELINES_DIR",
     "FLASKCOMPAT_PYTHON_PATH": "HAYHOOKS_ADDITIONAL_PYTHON_PATH",
     "FLASKCOMPAT_TRACEBACKS": "HAYHOOKS_SHOW_TRACEBACKS",
@@ -203,7 +203,7 @@ def read_environment(app: Flask, environ: Mapping[str, str] = os.environ) -> Non
     :raises ValueError: for a value that is no such setting's, naming it.
     """
     for setting in SETTINGS:
-        name, other = setting.name, _HAYHOOKS.get(setting.name, setting.name)
+        name, other = setting.name, HAYHOOKS_SETTINGS.get(setting.name, setting.name)
         if name not in environ and other in environ:
             log.warning("{} is read in place of {}, which is not set", other, name)
             name = other

@@ -28,6 +28,7 @@ LAYERS = (
         "commands",
         "contrib",
         "development",
+        "migration",
         "server",
         "demos",
         "__init__",

@@ -8,11 +8,13 @@ from flask.cli import AppGroup
 
 from flaskcompat.commands.call import call_command
 from flaskcompat.commands.check import check_command
+from flaskcompat.commands.migrate import migrate_command
 from flaskcompat.runtime.state import states_of
 
 commands = AppGroup("flaskcompat", help="Look at the models, ask one, and look after what flaskcompat keeps.")
 commands.add_command(call_command)
 commands.add_command(check_command)
+commands.add_command(migrate_command)
 
 
 @commands.command("models", short_help="List the models, and those that failed to load.")

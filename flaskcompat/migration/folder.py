@@ -1,0 +1,55 @@
+"""The migration of the texts of a folder, which know of each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from fnmatch import fnmatch
+from pathlib import PurePath
+from typing import TypeVar
+
+from flaskcompat.migration.python import migrate_python
+from flaskcompat.migration.settings import SETTING, look_through, migrate_environment, migrate_requirements
+from flaskcompat.migration.source import Migrated
+
+_PYTHON = ("*.py",)
+_ENVIRONMENT = (".env", ".env.*", "*.env", ".flaskenv")
+_REQUIREMENTS = ("*requirements*.txt", "*requirements*.in")
+_LOOKED_AT = (
+    *("Dockerfile*", "*.dockerfile", "Containerfile*", "*compose*.yml", "*compose*.yaml", "*.sh"),
+    *("pyproject.toml", "setup.cfg", "Makefile", "Procfile"),
+)
+#: The names of the files that are looked at.
+FILES = (*_PYTHON, *_ENVIRONMENT, *_REQUIREMENTS, *_LOOKED_AT)
+
+_IMPORT = re.compile(r"^\s*(?:from|import)\s+hayhooks\b", re.M)
+# What a setting is not read by: an assignment of an environment's file, a comment.
+_NOT_READ = re.compile(r"^[ \t]*(?:export[ \t]+)?HAYHOOKS_[A-Z0-9_]+[ \t]*=|^[ \t]*#.*", re.M)
+
+
+P = TypeVar("P", bound=PurePath)
+
+
+def migrate_texts(texts: Mapping[P, str]) -> dict[P, Migrated]:
+    """What becomes of each file, by its path; one whose name is none of :data:`FILES` is left out."""
+    done = {path: migrate_python(text) for path, text in texts.items() if _is(path, _PYTHON)}
+    is_needed = any(_IMPORT.search(migrated.text) for migrated in done.values())
+    named = {path: _settings_read(path, text) for path, text in texts.items()}
+    named_elsewhere = set().union(*named.values())
+    for path, text in texts.items():
+        if _is(path, _ENVIRONMENT):
+            done[path] = migrate_environment(text, named_elsewhere=named_elsewhere)
+        elif _is(path, _REQUIREMENTS):
+            done[path] = migrate_requirements(text, is_needed=is_needed)
+        elif _is(path, _LOOKED_AT):
+            done[path] = look_through(text)
+    return {path: done[path] for path in texts if path in done}
+
+
+def _is(path: PurePath, names: tuple[str, ...]) -> bool:
+    return any(fnmatch(path.name, name) for name in names)
+
+
+def _settings_read(path: PurePath, text: str) -> set[str]:
+    """Settings of Hayhooks' that a file reads, or may read."""
+    return set(SETTING.findall(_NOT_READ.sub("", text) if _is(path, _ENVIRONMENT) else text))
