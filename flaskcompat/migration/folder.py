@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from pathlib import PurePath
 from typing import TypeVar
 
-from flaskcompat.migration.python import migrate_python
+from flaskcompat.migration.python import migrate_python, names_asked_for
 from flaskcompat.migration.settings import SETTING, look_through, migrate_environment, migrate_requirements
 from flaskcompat.migration.source import Migrated
 
@@ -32,7 +32,9 @@ P = TypeVar("P", bound=PurePath)
 
 def migrate_texts(texts: Mapping[P, str]) -> dict[P, Migrated]:
     """What becomes of each file, by its path; one whose name is none of :data:`FILES` is left out."""
-    done = {path: migrate_python(text) for path, text in texts.items() if _is(path, _PYTHON)}
+    sources = {path: text for path, text in texts.items() if _is(path, _PYTHON)}
+    asked_for = set().union(*map(names_asked_for, sources.values()))
+    done = {path: migrate_python(text, asked_for=asked_for) for path, text in sources.items()}
     is_needed = any(_IMPORT.search(migrated.text) for migrated in done.values())
     named = {path: _settings_read(path, text) for path, text in texts.items()}
     named_elsewhere = set().union(*named.values())

@@ -70,6 +70,8 @@ def _is_certain(source: Source, name: str, imports: list[_Import]) -> bool:
     reason = ""
     if not _is_bound_by_these_alone(source, name, imports):
         reason = "it stands for other things, too"
+    elif name in source.asked_for and not _keeps_its_name(first):
+        reason = "another file imports it from here"
     elif any(True for _ in _quoted(source, name)):
         reason = "an annotation has it in a text"
     elif any("#" in source.text_of(found.statement) for found in imports):

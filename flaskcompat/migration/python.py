@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Collection
 
 from flaskcompat.migration.imports import Move, moves_of_names, rewrite_statement
 from flaskcompat.migration.modules import rewrite_modules
@@ -18,17 +19,23 @@ _IMPORTERS = ("import_module", "__import__", "find_spec", "importorskip", "patch
 _OTHERS = ("hayhooks", "fastapi", "starlette")
 
 
-def migrate_python(text: str) -> Migrated:
+#: The names that a source may have no more, after it.
+_RENAMED = ("hayhooks", "HTTPException")
+
+
+def migrate_python(text: str, *, asked_for: Collection[str] = ()) -> Migrated:
     """*text* with the names of Hayhooks, and those of FastAPI's that its wrappers use, taken from this package.
 
     All but the spans that change stays as it is. A text that does not compile is left.
+
+    :param asked_for: what :func:`names_asked_for` gives for the other sources of the folder.
     """
     if not _NAMES.search(text):
         return Migrated(text)
     tree = parse(text)
     if tree is None:
         return Migrated(text, (Note(1, "left as it is: it does not compile"),))
-    source = Source(text, tree)
+    source = Source(text, tree, asked_for)
     moves = rewrite_modules(source) | rewrite_exceptions(source)
     for node in source.nodes:
         match node:
@@ -44,6 +51,19 @@ def migrate_python(text: str) -> Migrated:
                 _note_run_api(source, node)
     rewrite_replies(source)
     return source.migrated()
+
+
+def names_asked_for(text: str) -> set[str]:
+    """Names that a source imports from modules beside it and that a migration of those might change."""
+    tree = parse(text) if any(name in text for name in (*_RENAMED, "*")) else None
+    names: set[str] = set()
+    for node in ast.walk(tree) if tree else ():
+        match node:
+            case ast.ImportFrom(module=module, names=aliases) if (module or "").partition(".")[0] not in _OTHERS:
+                names |= {alias.name for alias in aliases}
+            case ast.Attribute(attr=name, value=ast.Name(id=base)) if base not in _OTHERS:
+                names.add(name)
+    return names.union(_RENAMED) if "*" in names else names.intersection(_RENAMED)
 
 
 def _rewrite_from(source: Source, statement: ast.ImportFrom, moves: dict[ast.alias, Move]) -> None:

@@ -7,6 +7,7 @@ import re
 import warnings
 from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 
 _LINE_END = re.compile(r"\r\n|\r|\n")  # those of Python, which are fewer than those of `str.splitlines`
@@ -42,10 +43,14 @@ def parse(text: str) -> ast.Module | None:
 
 
 class Source:
-    """One module: its nodes by what the rules ask for, and the edits and notes that they make."""
+    """One module: its nodes by what the rules ask for, and the edits and notes that they make.
 
-    def __init__(self, text: str, tree: ast.Module) -> None:
+    :param asked_for: names that other modules may import from this one, which must stay.
+    """
+
+    def __init__(self, text: str, tree: ast.Module, asked_for: Collection[str] = ()) -> None:
         self.text = text
+        self.asked_for = asked_for
         self.parents: dict[ast.AST, ast.AST] = {}
         self.nodes = list(ast.walk(tree))
         for node in self.nodes:

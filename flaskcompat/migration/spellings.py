@@ -27,7 +27,7 @@ def rewrite_exceptions(source: Source) -> dict[ast.alias, Move]:
     bound = [node for name in names for node in source.bindings[name] if node not in aliases]
     taken = [node for node in source.bindings["APIError"] if not _is_ours(source, node)]
     wrong = [*whole, *others, *bound, *taken]  # a program of FastAPI's needs its own
-    if wrong or len(names) > 1:
+    if wrong or len(names) > 1 or _EXCEPTION in names.intersection(source.asked_for):
         source.note((wrong or aliases)[0], f"`{_EXCEPTION}` is left as it is: {_MESSAGE}")
         return {}
     [name] = names

@@ -12,7 +12,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from flaskcompat.migration.names import homes_of
-from flaskcompat.migration.python import migrate_python
+from flaskcompat.migration.python import migrate_python, names_asked_for
 from flaskcompat.runtime.hayhooks import HAYHOOKS
 
 
@@ -172,6 +172,8 @@ def test_modules_and_what_is_read_of_them(before: str, after: str) -> None:
         ("import hayhooks\nhayhooks.log = 1", 2, "used as a whole"),
         ("import hayhooks\nx = (hayhooks\n.log)", 2, "used as a whole"),
         ("import hayhooks\ndef f(hayhooks): return hayhooks.log", 1, "other things"),
+        ("import hayhooks\ndef f():\n  global hayhooks\n  hayhooks.log", 1, "other things"),
+        ("import hayhooks\nmatch x:\n  case {**hayhooks}: hayhooks.log", 1, "other things"),
         ("import hayhooks\nflaskcompat = 1\nhayhooks.log", 1, "other things"),
         ("import hayhooks\nimport hayhooks.events as hayhooks", 1, "other things"),
         ("import hayhooks\ndef f(x: 'list[hayhooks.Pipeline]'): ...", 1, "annotation"),
@@ -253,6 +255,29 @@ def test_exception_of_fastapi_is_an_api_error(before: str, after: str) -> None:
 def test_exception_that_is_not_plain_is_left_as_it_is(text: str, line: int) -> None:
     [(found, told)] = notes(text)
     assert found == line and "flaskcompat.APIError" in told
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        "from helper import HTTPException as E, hayhooks",
+        "from .helper import *",
+        "import helper\nhelper.hayhooks.log\nraise helper.HTTPException",
+    ],
+)
+def test_name_that_another_file_takes_from_here_stays(user: str) -> None:
+    helper = "import hayhooks\nfrom fastapi import HTTPException\nx = hayhooks.log\n"
+    [exception, module] = sorted(note.text for note in migrate_python(helper, asked_for=names_asked_for(user)).notes)
+    assert "`HTTPException` is left" in exception and "another file" in module
+    as_names = "import hayhooks as h\nfrom fastapi import HTTPException as E\nx = h.log\n"
+    assert not migrate_python(as_names, asked_for=names_asked_for(user)).notes
+    for other in (
+        "import fastapi\nfastapi.HTTPException",
+        "from fastapi import HTTPException",
+        "x = '*' * 2",
+        "import (",
+    ):
+        assert names_asked_for(other) == set()
 
 
 def test_program_of_fastapi_keeps_its_exception() -> None:
