@@ -5,8 +5,6 @@ from __future__ import annotations
 import difflib
 import io
 import os
-import shutil
-import tempfile
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from flaskcompat.commands.writing import write_whole
 from flaskcompat.migration import FILES, Migrated, migrate_texts
 
 _SKIPPED = {".git", ".venv", "__pycache__", "node_modules"}
@@ -90,17 +89,10 @@ def _decoded(path: Path) -> _File:
 
 
 def _write(path: Path, text: str, encoding: str, failed: dict[Path, str]) -> bool:
-    """Put a text in the place of a file, whole or not at all; whether it could be."""
-    temporary = None
+    """Whether *path* has this text now; if not, *failed* tells why."""
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(text.encode(encoding))
-        shutil.copymode(path, temporary)
-        temporary.replace(path)
+        write_whole(path, text.encode(encoding))
     except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
         failed[path] = f"left as it is: it cannot be written ({type(error).__name__})"
         return False
     return True

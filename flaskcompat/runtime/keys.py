@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-_NAMED = re.compile(r"([A-Za-z0-9._-]{1,64})=([^=].*)", re.S)
+_NAME = r"[A-Za-z0-9._-]{1,64}"
+_NAMED = re.compile(rf"({_NAME})=([^=].*)", re.S)
 _DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")
 
 
@@ -84,6 +86,11 @@ class Keys:
     def __repr__(self) -> str:
         return f"Keys({[principal.name for principal in self._principals.values()]})"
 
+    @property
+    def principals(self) -> tuple[Principal, ...]:
+        """Those that have a key."""
+        return tuple(self._principals.values())
+
     def find(self, authorization: str | None) -> Principal | None:
         """Whose key stands in an ``Authorization`` header; takes as long for a wrong key as for a right one."""
         scheme, _, key = (authorization or "").partition(" ")
@@ -95,6 +102,20 @@ class Keys:
             if hmac.compare_digest(given, digest):
                 found = principal
         return found
+
+
+def make_key(name: str, models: Iterable[str] = ()) -> tuple[str, str]:
+    """A new key for *name*, and the entry that lets it in, which has the key's digest alone.
+
+    :raises ValueError: for a name or a model that an entry has no form for.
+    """
+    if not re.fullmatch(_NAME, name):
+        raise ValueError("a name has up to 64 letters, digits, dots, dashes and underscores")
+    models = tuple(models)
+    if any(not model or re.search(r"[\s,]", model) for model in models):
+        raise ValueError("a model has no spaces and no commas")
+    key = f"sk-{secrets.token_urlsafe(32)}"
+    return key, " ".join([f"{name}=sha256:{_digest(key).hex()}", *models])
 
 
 def split_entries(text: str) -> list[str]:

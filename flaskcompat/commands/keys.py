@@ -1,0 +1,97 @@
+"""``flask flaskcompat keys ...``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+
+from flaskcompat.commands.writing import write_whole
+from flaskcompat.runtime.keys import Keys, Principal, make_key, split_entries
+from flaskcompat.runtime.state import EXTENSION
+
+keys_commands = AppGroup(
+    "keys",
+    short_help="Make API keys, and look at those that there are.",
+    help="Make API keys, and look at those that there are. A server reads its keys when it starts, and only then.",
+)
+
+
+@keys_commands.command("new", with_appcontext=False, short_help="Make a key.")
+@click.argument("name")
+@click.argument("models", metavar="[MODEL]...", nargs=-1)
+@click.option(
+    "--add",
+    "file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Add the line to FILE, which is made if it is not there, in place of printing it.",
+)
+def new_command(name: str, models: tuple[str, ...], file: Path | None) -> None:
+    """Make a key for NAME, for the MODELs alone if any are given (`*` stands for anything).
+
+    The first line printed is the key, which is shown this once and kept nowhere; the second is the one for the file
+    that FLASKCOMPAT_API_KEYS_FILE names, with the key's hash. Servers that run know the key after a restart.
+    """
+    try:
+        key, entry = make_key(name, models)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if file is None:
+        click.echo(f"{key}\n{entry}")
+        return
+    _add(file.resolve(), name, entry)
+    click.echo(key)
+
+
+@keys_commands.command("list", short_help="List whose keys there are.")
+def list_command() -> None:
+    """List the names that the application has keys for, each with the models that it may use."""
+    principals = _keys().principals
+    width = max((len(principal.name) for principal in principals), default=0)
+    for principal in principals:
+        click.echo(f"{principal.name:<{width}}  {_models(principal)}")
+    if not principals:
+        click.echo("There are no keys.", err=True)
+
+
+@keys_commands.command("check", short_help="Say whose a key is.")
+def check_command() -> None:
+    """Read a key from the standard input, or ask for it, and say whose it is; exit with 1 if it is nobody's."""
+    if sys.stdin.isatty():
+        key = click.prompt("Key", hide_input=True, err=True)
+    else:
+        key = sys.stdin.readline().strip()
+    principal = _keys().find(f"Bearer {key.encode('utf-8', 'surrogateescape').decode('latin-1')}")
+    if principal is None:
+        raise click.ClickException("The key is nobody's.")
+    click.echo(f"{principal.name}  {_models(principal)}")
+
+
+def _keys() -> Keys:
+    keys: Keys = current_app.extensions[EXTENSION].keys
+    return keys
+
+
+def _models(principal: Principal) -> str:
+    return " ".join(principal.models or ("*",))
+
+
+def _add(file: Path, name: str, entry: str) -> None:
+    """Add a line to a file of keys.
+
+    :raises ClickException: if it has that name, or is no such file.
+    """
+    try:
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        if any(principal.name == name for principal in Keys(split_entries(text)).principals):
+            raise click.ClickException(f"{file} has a key for {name} already.")
+        separator = "" if not text or text.endswith("\n") else "\n"
+        write_whole(file, f"{text}{separator}{entry}\n".encode())
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"{file} cannot be read or written: {type(error).__name__}") from None
+    except ValueError as error:
+        raise click.ClickException(f"{file} is no file of keys: {error}") from None

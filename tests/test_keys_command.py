@@ -1,0 +1,127 @@
+"""``flask flaskcompat keys ...``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import Result
+from flask import Flask
+
+from flaskcompat import FlaskCompat
+from flaskcompat.commands.keys import keys_commands
+from flaskcompat.runtime.keys import Principal, make_key, read_keys
+
+from .support import TIMEOUT
+
+
+def run(*arguments: str, keys: str | None = None, typed: str | None = None) -> Result:
+    app = Flask("host")
+    app.config["FLASKCOMPAT_API_KEYS"] = keys
+    FlaskCompat(app)
+    return app.test_cli_runner().invoke(keys_commands, arguments, input=typed)
+
+
+def test_new_key_is_the_one_of_its_line() -> None:
+    done = run("new", "ann", "demo-*", "echo")
+    key, line = done.stdout.splitlines()
+    assert done.exit_code == 0 and key.startswith("sk-") and len(key) > 40 and key not in line
+    assert read_keys(line, None).find(f"Bearer {key}") == Principal("ann", ("demo-*", "echo"))
+    assert run("new", "ann").stdout.splitlines()[0] != key
+
+
+@pytest.mark.parametrize(
+    "arguments", [["a b"], ["ann="], ["x" * 65], [""], ["ann", "a b"], ["ann", "a,b"], ["ann", ""], ["ann\n"]]
+)
+def test_what_a_line_has_no_form_for(arguments: list[str]) -> None:
+    done = run("new", *arguments)
+    assert done.exit_code == 2 and done.output.count("Error: a ") == 1 and done.stdout == ""
+    with pytest.raises(ValueError):
+        make_key(arguments[0], arguments[1:])
+
+
+def test_line_is_added_to_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    first = run("new", "ann", "--add", str(file))
+    assert file.stat().st_mode & 0o777 == 0o600 and list(tmp_path.iterdir()) == [file]
+    file.chmod(0o640)
+    file.write_text(f"# those of the team\n{file.read_text().strip()}")
+    second = run("new", "bob", "demo-*", "--add", str(file))
+    assert file.stat().st_mode & 0o777 == 0o640
+    lines = file.read_text().splitlines()
+    assert len(lines) == 3 and lines[0] == "# those of the team" and file.read_text().endswith("\n")
+    keys = read_keys(None, file)
+    for done, principal in ((first, Principal("ann")), (second, Principal("bob", ("demo-*",)))):
+        [key] = done.stdout.splitlines()
+        assert keys.find(f"Bearer {key}") == principal and key not in file.read_text()
+
+
+def test_link_to_the_file_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "keys")
+    assert run("new", "ann", "--add", str(tmp_path / "link")).exit_code == 0
+    assert (tmp_path / "link").is_symlink() and read_keys(None, tmp_path / "keys")
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"ann=one\n", "has a key for ann already"),
+        (b"bob=sha256:s3cret\n", "is no file of keys: API key 1: after sha256: there must be 64 hex digits"),
+        (b"\xff", "cannot be read or written: UnicodeDecodeError"),
+    ],
+)
+def test_file_that_is_left_as_it_is(data: bytes, says: str, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(data)
+    done = run("new", "ann", "--add", str(file))
+    assert done.exit_code == 1 and done.stderr == f"Error: {file} {done.stderr.partition(f'{file} ')[2]}"
+    assert says in done.stderr and "s3cret" not in done.output and done.stdout == ""
+    assert file.read_bytes() == data
+
+
+def test_file_that_cannot_be_written(tmp_path: Path) -> None:
+    done = run("new", "ann", "--add", str(tmp_path / "none" / "keys"))
+    assert done.exit_code == 1 and "cannot be read or written: FileNotFoundError" in done.stderr and not done.stdout
+
+
+def test_list_shows_names_and_models_alone() -> None:
+    done = run("list", keys=f"ann=s3cret, robert=sha256:{'0' * 64} demo-* echo")
+    assert (done.exit_code, done.output) == (0, "ann     *\nrobert  demo-* echo\n")
+    none = run("list")
+    assert (none.exit_code, none.stdout, none.stderr) == (0, "", "There are no keys.\n")
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"), [("s3cret\n", "ann  *\n"), ("schlüssel", "bob  demo-*\n"), ("wrong\n", None), ("", None)]
+)
+def test_check_says_whose_a_key_is(typed: str, says: str | None) -> None:
+    done = run("check", keys="ann=s3cret, bob=schlüssel demo-*", typed=typed)
+    if says is None:
+        assert (done.exit_code, done.stdout, done.stderr) == (1, "", "Error: The key is nobody's.\n")
+    else:
+        assert (done.exit_code, done.output) == (0, says)
+
+
+def test_key_is_asked_for_at_a_terminal_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("flaskcompat.commands.keys.sys", terminal)
+    done = run("check", keys="ann=s3cret", typed="s3cret\n")
+    assert (done.exit_code, done.stdout) == (0, "ann  *\n") and "Key: " in done.stderr and "s3cret" not in done.stderr
+
+
+def test_keys_that_cannot_be_read_are_told_in_one_sentence(tmp_path: Path) -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("FLASK")}
+    done = subprocess.run(
+        [sys.executable, "-m", "flaskcompat", "flaskcompat", "keys", "list"],
+        env=clean | {"FLASKCOMPAT_API_KEYS": "ann=sha256:s3cret"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=6 * TIMEOUT,
+    )
+    assert done.returncode == 1 and "s3cret" not in done.stderr
+    assert done.stderr == "Error: API key 1: after sha256: there must be 64 hex digits\n"
