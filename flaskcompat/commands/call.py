@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic, sleep
 from typing import Any
 
 import click
 from flask import current_app
 from flask.cli import with_appcontext
+from werkzeug.test import TestResponse
+
+from flaskcompat.runtime.bridge import bridge
+
+# Seconds that a wrapper has to end after Ctrl-C; one that blocks its thread cannot be ended.
+_LAST_MOMENT = 3.0
 
 from flaskcompat.runtime.state import states_of
 
@@ -25,7 +36,7 @@ _ENDPOINTS = {False: "chat_completions.create_chat_completion", True: "responses
 def call_command(model: str, text: str, stream: bool, responses: bool, key: str | None) -> None:
     """Ask MODEL for an answer to TEXT, in this process, by the way that a client's request takes.
 
-    Reasoning and calls of tools are dimmed. Ctrl-C ends the run.
+    Reasoning and calls of tools are dimmed. Ctrl-C ends the run, with the exit status 130.
     """
     states = states_of(current_app.extensions)
     state = next((state for state in states if model in state.registry), states[0])
@@ -33,17 +44,87 @@ def call_command(model: str, text: str, stream: bool, responses: bool, key: str 
     body = {"model": model, "stream": stream}
     body |= {"input": text, "store": False} if responses else {"messages": [{"role": "user", "content": text}]}
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    answer = current_app.test_client().post(path, json=body, headers=headers)
+    with _Interrupts() as interrupts:
+        left = {"waitress.client_disconnected": interrupts.any}  # one of the ways in which a server tells it
+        with _waiting_shown():
+            answer = current_app.test_client().post(path, json=body, headers=headers, environ_overrides=left)
+        try:
+            if not interrupts.any():
+                _print(answer)
+        finally:
+            answer.close()
+        if interrupts.any():
+            interrupts.wait_while(lambda: _works(model))
+            raise SystemExit(130)
+
+
+class _Interrupts:
+    """Counts Ctrl-C in place of being interrupted: it stands for a client that leaves, which ends a run in order."""
+
+    def __init__(self) -> None:
+        self._times = 0
+
+    def __enter__(self) -> _Interrupts:
+        self._before = signal.signal(signal.SIGINT, self._count)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _count(self, *signal_and_frame: object) -> None:
+        self._times += 1
+        if self._times > 2:  # something else than a run holds on to this thread
+            raise KeyboardInterrupt
+
+    def any(self) -> bool:
+        return self._times > 0
+
+    def wait_while(self, condition: Callable[[], bool]) -> None:
+        """Wait as long as *condition* holds, for some seconds at the most, and not after a second Ctrl-C."""
+        deadline = monotonic() + _LAST_MOMENT
+        while self._times < 2 and condition() and monotonic() < deadline:
+            sleep(0.02)
+
+
+def _works(model: str) -> bool:
+    """Whether a wrapper still runs: on a thread of its own, or on the loop."""
+    names = (thread.name for thread in threading.enumerate())
+    return bridge.active > 0 or any(name.startswith(f"flaskcompat-{model}.") for name in names)
+
+
+@contextmanager
+def _waiting_shown() -> Iterator[None]:
+    """Count the seconds on the terminal, if it takes some; nothing is left of that."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    over = threading.Event()
+
+    def count() -> None:
+        seconds = 0
+        while not over.wait(1.0):
+            seconds += 1
+            click.echo(f"\r{seconds} s", nl=False, err=True)
+        if seconds:
+            click.echo(f"\r{' ' * len(f'{seconds} s')}\r", nl=False, err=True)
+
+    thread = threading.Thread(target=count, name="flaskcompat-waiting", daemon=True)
+    thread.start()
     try:
-        if answer.mimetype == "text/event-stream":
-            pieces: Iterator[_Piece] = (piece for event in _events(answer.iter_encoded()) for piece in _streamed(event))
-        else:
-            pieces = _whole(json.loads(answer.get_data()))
-        for said, aside in pieces:
-            click.echo(click.style(said, dim=True) if aside else said, nl=False)
-        click.echo()
+        yield
     finally:
-        answer.close()
+        over.set()
+        thread.join()
+
+
+def _print(answer: TestResponse) -> None:
+    if answer.mimetype == "text/event-stream":
+        pieces: Iterator[_Piece] = (piece for event in _events(answer.iter_encoded()) for piece in _streamed(event))
+    else:
+        pieces = _whole(json.loads(answer.get_data()))
+    for said, aside in pieces:
+        click.echo(click.style(said, dim=True) if aside else said, nl=False)
+    click.echo()
 
 
 _Piece = tuple[str, bool]  # a text, and whether it stands beside the answer
