@@ -11,7 +11,7 @@ from flask.cli import AppGroup
 
 from flaskcompat.commands.writing import write_whole
 from flaskcompat.runtime.keys import Keys, Principal, make_key, split_entries
-from flaskcompat.runtime.state import EXTENSION
+from flaskcompat.runtime.state import states_of
 
 keys_commands = AppGroup(
     "keys",
@@ -72,8 +72,7 @@ def check_command() -> None:
 
 
 def _keys() -> Keys:
-    keys: Keys = current_app.extensions[EXTENSION].keys
-    return keys
+    return states_of(current_app.extensions)[0].keys  # which all have in common
 
 
 def _models(principal: Principal) -> str:
