@@ -17,11 +17,10 @@ from flask.cli import with_appcontext
 from werkzeug.test import TestResponse
 
 from flaskcompat.runtime.bridge import bridge
+from flaskcompat.runtime.state import states_of
 
 # Seconds that a wrapper has to end after Ctrl-C; one that blocks its thread cannot be ended.
 _LAST_MOMENT = 3.0
-
-from flaskcompat.runtime.state import states_of
 
 _ENDPOINTS = {False: "chat_completions.create_chat_completion", True: "responses.create_response"}
 
