@@ -131,6 +131,10 @@ def test_long_statement_is_written_over_several_lines() -> None:
         ("import hayhooks\nx = hayhooks.log", "import flaskcompat\nx = flaskcompat.log"),
         ("import os, hayhooks , re", "import os, flaskcompat , re"),
         (
+            "import hayhooks\nx = 'ä' f'''\n{{ä {1:>{2}} { hayhooks.log } {hayhooks.log!r:>9}'''",
+            "import flaskcompat\nx = 'ä' f'''\n{{ä {1:>{2}} { flaskcompat.log } {flaskcompat.log!r:>9}'''",
+        ),
+        (
             "import hayhooks as hh\n(hh.log, hh.events.create_status_event)",
             "import flaskcompat as hh\n(hh.log, hh.open_webui.create_status_event)",
         ),
@@ -291,6 +295,7 @@ def test_program_of_fastapi_keeps_its_exception() -> None:
     [
         ("x = result['llm']['replies'][0].content.strip()", "x = result['llm']['replies'][0].text.strip()"),
         ("x = replies[-1] . content", "x = replies[-1] . text"),
+        ("x = f'ä{replies[0].content} {replies[1].content}'", "x = f'ä{replies[0].text} {replies[1].text}'"),
         ("f(r.replies[0]\n   .content)", "f(r.replies[0]\n   .text)"),
     ],
 )
