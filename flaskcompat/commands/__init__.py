@@ -8,12 +8,14 @@ from flask.cli import AppGroup
 
 from flaskcompat.commands.call import call_command
 from flaskcompat.commands.check import check_command
+from flaskcompat.commands.keys import keys_commands
 from flaskcompat.commands.migrate import migrate_command
 from flaskcompat.runtime.state import states_of
 
 commands = AppGroup("flaskcompat", help="Look at the models, ask one, and look after what flaskcompat keeps.")
 commands.add_command(call_command)
 commands.add_command(check_command)
+commands.add_command(keys_commands)
 commands.add_command(migrate_command)
 
 
