@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from flask import Flask
 from openai import OpenAI
@@ -30,7 +35,8 @@ from flaskcompat.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_THREADS, SPAR
 from flaskcompat.server.lanes import MOST_WAITING
 from flaskcompat.server.runner import HEAD_TIMEOUT
 
-from .support import chat_body, post, serving
+from .live.test_servers import free_port
+from .support import chat_body, eventually, post, serving
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
@@ -139,6 +145,53 @@ def test_embedding_runs_as_pasted(app: Flask, tmp_path: Path, monkeypatch: pytes
     exec(compile(blocks("python")[4], "README.md", "exec"), {"app": host, "ShoutWrapper": wrapper})
     listed = host.test_client().get("/ai/v1/models").json
     assert [model["id"] for model in listed["data"]] == ["shout"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="gunicorn does not run on Windows")
+def test_ten_minutes_are_as_pasted(tmp_path: Path) -> None:
+    path = README.split("### Ten minutes to a service")[1].split("## Run it")[0]
+    [app] = re.findall(r"```python\n(.*?)```", path, re.S)
+    server, client = re.findall(r"```sh\n(.*?)```", path, re.S)
+    (tmp_path / "shop.py").write_text(app)
+    (tmp_path / "pipelines" / "shout").mkdir(parents=True)
+    (tmp_path / "pipelines" / "shout" / "pipeline_wrapper.py").write_text(blocks("python")[0])
+    # The environment of the tests stands for the new one.
+    installed, commands = re.split(r"^pip install .*\n", server, flags=re.M)
+    assert installed.splitlines() == ["python3 -m venv venv", ". venv/bin/activate"]
+    commands, client = (text.replace(":1416", f":{(port)}") for port in [free_port()] for text in (commands, client))
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("FLASK")}
+    environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
+
+    def start(script: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            ["bash", "-ec", script],
+            cwd=tmp_path,
+            env=environ,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    serving = start(commands)
+    try:
+        url = re.findall(r"http://127.0.0.1:\d+", client)[0]
+        assert eventually(lambda: serving.poll() is not None or answers(url), 60)
+        said, _ = start(client).communicate(timeout=60)
+    finally:
+        os.killpg(serving.pid, signal.SIGTERM)
+        told, _ = serving.communicate(timeout=60)
+    assert '"GOOD "' in said and "data: [DONE]" in said, f"{said}\n{told}"
+    assert 'flaskcompat_tokens_total{kind="output",model="shout"' in said
+    assert '"code":"invalid_api_key"' in said.replace(" ", "")
+    assert "shout  ok" in told and "0 failed" in told
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=20).text == "<h1>Toy cars</h1>"
+    except httpx.TransportError:
+        return False
 
 
 def test_keys_are_read_as_pasted() -> None:
