@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import click
 from flask import current_app
 from flask.cli import AppGroup
 
-from flaskcompat.commands.call import call_command
-from flaskcompat.commands.check import check_command
-from flaskcompat.commands.keys import keys_commands
-from flaskcompat.commands.migrate import migrate_command
 from flaskcompat.runtime.state import states_of
 
-commands = AppGroup("flaskcompat", help="Look at the models, ask one, and look after what flaskcompat keeps.")
-commands.add_command(call_command)
-commands.add_command(check_command)
-commands.add_command(keys_commands)
-commands.add_command(migrate_command)
+# Those that have a module each.
+_MODULES = {
+    "call": "call_command",
+    "check": "check_command",
+    "keys": "keys_commands",
+    "migrate": "migrate_command",
+}
+
+
+class _Commands(AppGroup):
+    """Imports a command when it is asked for: servers start with this, and need none."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_MODULES])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _MODULES:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), _MODULES[cmd_name])
+        return command
+
+
+commands = _Commands("flaskcompat", help="Look at the models, ask one, and look after what flaskcompat keeps.")
 
 
 @commands.command("models", short_help="List the models, and those that failed to load.")
