@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -184,13 +185,13 @@ def gate() -> Iterator[Gate]:
 class Asker:
     """Asks the model ``gated`` for a stream, and reads it word by word; leaves at the end of its block."""
 
-    def __init__(self, url: str, gate: Gate, headers: Mapping[str, str] = HEADERS) -> None:
+    def __init__(self, url: str, gate: Gate, **headers: str) -> None:
         parts = httpx.URL(url)
         self._connection = http.client.HTTPConnection(parts.host, parts.port, timeout=TIMEOUT)
         question = [{"role": "user", "content": gate.address}]
         body = json.dumps({"model": "gated", "stream": True, "messages": question})
-        more = {"Content-Type": "application/json", "X-Request-Id": "asked-by-me"}
-        self._connection.request("POST", "/v1/chat/completions", body, {**more, **headers})
+        more = {"Content-Type": "application/json", "X-Request-Id": "asked-by-me", **headers}
+        self._connection.request("POST", "/v1/chat/completions", body, more | HEADERS)
         self._answer: Any = None
 
     def __enter__(self) -> Asker:
@@ -208,7 +209,8 @@ class Asker:
 
     def next_word(self) -> str | None:
         """The next word that arrives, None at the end of a stream that is complete."""
-        while line := self.answer.readline():
+        deadline = time.monotonic() + TIMEOUT  # comments may come for ever
+        while (line := self.answer.readline()) and time.monotonic() < deadline:
             data = line.decode().strip().removeprefix("data: ")
             if data == "[DONE]":
                 assert self.answer.read().strip() == b""
@@ -216,7 +218,7 @@ class Asker:
             if line.startswith(b"data: ") and (choices := json.loads(data)["choices"]):
                 if word := choices[0]["delta"].get("content"):
                     return word
-        raise AssertionError("the stream was cut")
+        raise AssertionError("the stream was cut, or says nothing any more")
 
     def leave(self) -> None:
         """Close the connection, wherever the stream is."""
@@ -271,7 +273,7 @@ def assert_file_is_kept(url: str, content: bytes) -> None:
 
 
 def exchange(url: str, head: str) -> tuple[int, Any]:
-    """Status and JSON of the answer to a request of this head alone."""
+    """Status of the answer to a request of this head alone, and the JSON in it."""
     parts = httpx.URL(url)
     with socket.create_connection((parts.host, parts.port), timeout=TIMEOUT) as connection:
         connection.sendall(head.encode())

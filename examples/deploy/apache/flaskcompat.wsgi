@@ -1,0 +1,17 @@
+"""What mod_wsgi serves. The settings stand here: what Apache's SetEnv says reaches a request, and not the process."""
+
+from flaskcompat import create_app
+
+application = create_app(
+    {
+        "FLASKCOMPAT_PIPELINES_DIR": "/opt/flaskcompat/pipelines",
+        "FLASKCOMPAT_API_KEYS_FILE": "/opt/flaskcompat/keys",
+        "FLASKCOMPAT_DATABASE_URL": "sqlite:////var/lib/flaskcompat/state.db",
+        "FLASKCOMPAT_FILES_URL": "file:///var/lib/flaskcompat/files",
+        # 8 fewer than the threads of WSGIDaemonProcess, whose number cannot be seen from here: they are kept for
+        # short requests.
+        "FLASKCOMPAT_MAX_GENERATIONS": 64,
+        # A client that has left is noticed when something is written to it, which a silent answer does this often.
+        "FLASKCOMPAT_KEEP_ALIVE": 5.0,
+    }
+)
