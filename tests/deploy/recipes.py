@@ -68,7 +68,8 @@ def replaced(text: str, changes: Mapping[str, str]) -> str:
 def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:
     """This process's environment without settings of its own, and with *settings*."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("FLASK", "HAYHOOKS_", "OPENAI_"))}
-    return kept | {"HAYSTACK_TELEMETRY_ENABLED": "False", "PYTHONPATH": str(ROOT)} | settings
+    kept.pop("HAYSTACK_TELEMETRY_ENABLED", None)
+    return kept | {"PYTHONPATH": str(ROOT)} | settings
 
 
 @dataclass

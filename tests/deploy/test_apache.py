@@ -86,7 +86,7 @@ def start_of_apache(folder: Path, port: int) -> list[str]:
     shutil.chown(folder, "www-data", "www-data")
     for path in folder.iterdir():
         shutil.chown(path, "www-data", "www-data")
-    may = "+dac_override"
+    may = "+dac_read_search"
     identity = ["--reuid", "www-data", "--regid", "www-data", "--clear-groups"]
     return [user, *identity, "--inh-caps", may, "--ambient-caps", may, *command]
 
@@ -97,7 +97,8 @@ def url() -> Iterator[str]:
         (port,) = free_ports(1)
         command = start_of_apache(Path(name), port)
         served = f"http://127.0.0.1:{port}"
-        with running(command, Path(name) / "log.txt", is_ready=answers(served)):
+        # As with most users that serve, there is no home that may be written to.
+        with running(command, Path(name) / "log.txt", is_ready=answers(served), HOME=os.devnull):
             yield served
 
 

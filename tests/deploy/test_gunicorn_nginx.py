@@ -66,6 +66,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     front, back = free_ports(2)
     settings = {
         **KEYS,
+        "HAYSTACK_TELEMETRY_ENABLED": "False",
         "FLASKCOMPAT_PIPELINES_DIR": str(PIPELINES),
         "FLASKCOMPAT_DATABASE_URL": f"sqlite:///{folder / 'state.db'}",
         "FLASKCOMPAT_FILES_URL": (folder / "files").as_uri(),

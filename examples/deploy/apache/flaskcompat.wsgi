@@ -1,6 +1,11 @@
 """What mod_wsgi serves. The settings stand here: what Apache's SetEnv says reaches a request, and not the process."""
 
-from flaskcompat import create_app
+import os
+
+# Else Haystack keeps an id in the home folder, and cannot even be imported where that is not writable.
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
+
+from flaskcompat import create_app  # noqa: E402 - after what it reads
 
 application = create_app(
     {
