@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
+import sysconfig
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -54,6 +56,13 @@ Include {folder}/flaskcompat.conf
 LOADED = ("mpm_event", "authz_core", "authz_host", "env", "filter", "deflate", "reqtimeout", "wsgi")
 
 
+def make_environment(folder: Path) -> None:
+    """An environment of the Python that mod_wsgi was built for, with what is installed in this one."""
+    subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", str(folder)], check=True, timeout=TIMEOUT)
+    [packages] = folder.glob("lib/python*/site-packages")
+    (packages / "tests.pth").write_text(f"{ROOT}\n{sysconfig.get_path('purelib')}\n")
+
+
 def start_of_apache(folder: Path, port: int) -> list[str]:
     """The command that starts Apache with all of its files in *folder*; skips the test where it cannot be."""
     apache = program("apache2", "apache2")
@@ -72,19 +81,19 @@ def start_of_apache(folder: Path, port: int) -> list[str]:
     (folder / "keys").write_text(f"alice={KEY}\n")
     places = {
         "127.0.0.1:8081": f"127.0.0.1:{port}",
-        "python-home=/opt/flaskcompat/venv": f"python-home={sys.prefix} python-path={ROOT}",
         "/opt/flaskcompat": str(folder),
     }
+    make_environment(folder / "venv")
     (folder / "flaskcompat.conf").write_text(replaced((FOLDER / "flaskcompat.conf").read_text(), places))
     modules = "\n".join(f"LoadModule {name}_module {MODULES}/mod_{name}.so" for name in LOADED)
     (folder / "apache2.conf").write_text(FRAME.format(folder=folder, modules=modules))
     command = [apache, "-f", str(folder / "apache2.conf"), "-DFOREGROUND"]
     if os.geteuid() != 0:
         return command
-    # mod_wsgi does not run as root, and another user cannot read where the tests are, but with this capability.
+    # mod_wsgi does not run as root, and another user may not be able to read what is installed here, but with this
+    # capability.
     user = program("setpriv", "util-linux")
-    shutil.chown(folder, "www-data", "www-data")
-    for path in folder.iterdir():
+    for path in (folder, *folder.iterdir()):
         shutil.chown(path, "www-data", "www-data")
     may = "+dac_read_search"
     identity = ["--reuid", "www-data", "--regid", "www-data", "--clear-groups"]
@@ -97,9 +106,13 @@ def url() -> Iterator[str]:
         (port,) = free_ports(1)
         command = start_of_apache(Path(name), port)
         served = f"http://127.0.0.1:{port}"
-        # As with most users that serve, there is no home that may be written to.
-        with running(command, Path(name) / "log.txt", is_ready=answers(served), HOME=os.devnull):
-            yield served
+        try:
+            # As with most users that serve, there is no home that may be written to.
+            with running(command, Path(name) / "log.txt", is_ready=answers(served), HOME=os.devnull):
+                yield served
+        finally:
+            for log in Path(name).glob("error.log"):
+                print(log.read_text())  # shown where a test fails
 
 
 def test_stream_arrives_word_by_word(url: str) -> None:
