@@ -5,7 +5,7 @@ import os
 # Else Haystack keeps an id in the home folder, and cannot even be imported where that is not writable.
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 
-from flaskcompat import create_app  # noqa: E402 - after what it reads
+from flaskcompat import create_app
 
 application = create_app(
     {

@@ -1,6 +1,7 @@
 """gunicorn with flaskcompat's worker behind nginx: several processes on one socket."""
 
 import os
+from typing import Any
 
 wsgi_app = "flaskcompat:create_app()"
 worker_class = "flaskcompat.server.gunicorn.Worker"
@@ -20,7 +21,7 @@ graceful_timeout = 30
 # -- Prometheus: only where PROMETHEUS_MULTIPROC_DIR names a folder, which must be empty at the start -----------------
 
 
-def child_exit(server, worker):
+def child_exit(server: Any, worker: Any) -> None:
     """Take what a worker that has ended counted as open out of the sums of all workers."""
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         from prometheus_client import multiprocess
