@@ -6,6 +6,7 @@ import os
 import runpy
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -51,9 +52,11 @@ def start_of_nginx(nginx: str, folder: Path, front: int, back: int) -> list[str]
 
 
 class Site(SimpleNamespace):
-    """What is served: ``url`` is nginx's; ``gunicorn`` and ``nginx`` are processes."""
+    """What is served: ``url`` is nginx's, ``behind`` gunicorn's; ``gunicorn`` and ``nginx`` are processes."""
 
     url: str
+    behind: str
+    folder: Path
     gunicorn: Process
     nginx: Process
 
@@ -62,6 +65,7 @@ class Site(SimpleNamespace):
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     nginx = program("nginx", "nginx-light")
     pytest.importorskip("gunicorn")
+    pytest.importorskip("prometheus_client")
     folder = tmp_path_factory.mktemp("site")
     front, back = free_ports(2)
     settings = {
@@ -71,16 +75,19 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         "FLASKCOMPAT_DATABASE_URL": f"sqlite:///{folder / 'state.db'}",
         "FLASKCOMPAT_FILES_URL": (folder / "files").as_uri(),
         "FLASKCOMPAT_MAX_UPLOAD_BYTES": str(8 * MB),
+        "FLASKCOMPAT_METRICS": "on",
+        "PROMETHEUS_MULTIPROC_DIR": str(folder / "numbers"),
         "FLASKCOMPAT_SHUTDOWN_GRACE": "25",  # as little as graceful_timeout leaves
     }
     url = f"http://127.0.0.1:{front}"
     web = [str(SCRIPTS / "gunicorn"), "-c", str(FOLDER / "gunicorn.conf.py"), "-b", f"127.0.0.1:{back}"]
+    (folder / "numbers").mkdir()
     proxy = start_of_nginx(nginx, folder, front, back)
     with (
         running(web, folder / "gunicorn.log", is_ready=answers(f"http://127.0.0.1:{back}"), **settings) as gunicorn,
         running(proxy, folder / "nginx.log", is_ready=answers(url)) as process,
     ):
-        yield Site(url=url, gunicorn=gunicorn, nginx=process)
+        yield Site(url=url, behind=f"http://127.0.0.1:{back}", folder=folder, gunicorn=gunicorn, nginx=process)
 
 
 def test_stream_arrives_word_by_word(site: Site) -> None:
@@ -103,7 +110,7 @@ def test_upload_of_several_megabytes_is_known_to_both_processes(site: Site) -> N
 def test_request_id_is_the_clients_own_and_logged(site: Site) -> None:
     asked = httpx.get(f"{site.url}/v1/models", headers={**HEADERS, "X-Request-Id": "mine-1"}, timeout=TIMEOUT)
     assert asked.headers["x-request-id"] == "mine-1"
-    log = site.nginx.log_file.parent / "access.log"
+    log = site.folder / "access.log"
     assert eventually(lambda: '"GET /v1/models HTTP/1.1" 200' in log.read_text() and " mine-1\n" in log.read_text())
 
 
@@ -116,10 +123,18 @@ def test_what_is_too_large_is_told_by_flaskcompat_and_beyond_by_nginx(site: Site
     assert (status, body["error"]["code"]) == (413, "request_too_large")
 
 
-def test_numbers_are_not_for_everybody(site: Site) -> None:
+def test_numbers_are_behind_nginx_alone(site: Site) -> None:
     asked = httpx.get(f"{site.url}/metrics", headers=HEADERS, timeout=TIMEOUT)
     assert (asked.status_code, asked.json()["error"]["code"]) == (404, "not_found")
-    assert "x-request-id" not in asked.headers  # nginx's own word
+    assert_streams_live(site.url)
+    asked = httpx.get(f"{site.behind}/metrics", headers=HEADERS, timeout=TIMEOUT)
+    assert 'flaskcompat_requests_total{model="gated"' in asked.text
+
+
+def numbers_of(site: Site, pids: set[int]) -> set[int]:
+    """Those of *pids* that count as processes with something open."""
+    named = {int(path.stem.rpartition("_")[2]) for path in (site.folder / "numbers").glob("gauge_live*")}
+    return named & pids
 
 
 def test_nothing_is_lost_while_workers_are_replaced(site: Site) -> None:
@@ -139,6 +154,7 @@ def test_nothing_is_lost_while_workers_are_replaced(site: Site) -> None:
     with ThreadPoolExecutor(4) as pool, gate() as own, Asker(site.url, own) as asker, own.run() as run:
         run.say("before ")
         assert asker.next_word() == "before "
+        assert numbers_of(site, before)
         asking = [pool.submit(ask_on) for _ in range(4)]
         site.gunicorn.popen.send_signal(signal.SIGHUP)
         try:
@@ -149,6 +165,7 @@ def test_nothing_is_lost_while_workers_are_replaced(site: Site) -> None:
             run.finish()
             assert asker.next_word() is None
             assert eventually(lambda: not site.gunicorn.children & before, 60)
+            assert eventually(lambda: not numbers_of(site, before))
         finally:
             done.append(True)
         assert min(each.result() for each in asking) > 1
@@ -173,13 +190,7 @@ def test_nginx_alone_says_that_nobody_is_there(tmp_path: Path) -> None:
         assert (asked.status_code, asked.json()["error"]["code"]) == (502, "server_unavailable")
 
 
-def test_worker_that_ended_is_marked_where_numbers_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    child_exit = runpy.run_path(str(FOLDER / "gunicorn.conf.py"))["child_exit"]
+def test_hook_for_numbers_does_nothing_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
-    child_exit(None, SimpleNamespace(pid=7))  # needs no prometheus_client
-    pytest.importorskip("prometheus_client")
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    for name in ("gauge_liveall_7.db", "counter_7.db"):
-        (tmp_path / name).write_bytes(b"")
-    child_exit(None, SimpleNamespace(pid=7))
-    assert [path.name for path in tmp_path.iterdir()] == ["counter_7.db"]
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    runpy.run_path(str(FOLDER / "gunicorn.conf.py"))["child_exit"](None, SimpleNamespace(pid=7))
