@@ -233,9 +233,21 @@ def test_host_behind_a_proxy_stays_behind_it() -> None:
     FlaskCompat(app).registry.add("m", returning(answer))
     forwarded = {"X-Forwarded-For": "198.51.100.7", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "ai.example"}
     forwarded["X-Forwarded-Prefix"] = "/below"
-    for stream in (False, True):
-        assert post(app, "/v1/chat/completions", chat_body(stream=stream), headers=forwarded).status_code == 200
+    with serving(app) as url:
+        for stream in (False, True):
+            answer = httpx.post(f"{url}/v1/chat/completions", json=chat_body(stream=stream), headers=forwarded)
+            assert answer.status_code == 200
     assert seen == [("198.51.100.7", "https://ai.example/below/v1/chat/completions")] * 2
+
+
+def test_nobody_is_believed_without_proxy_fix() -> None:
+    app = Flask("host")
+    seen: list[str | None] = []
+    app.before_request(lambda: seen.append(f"{request.remote_addr} {request.scheme}"))
+    FlaskCompat(app)
+    with serving(app) as url:
+        httpx.get(f"{url}/v1/models", headers={"X-Forwarded-For": "198.51.100.7", "X-Forwarded-Proto": "https"})
+    assert seen == ["127.0.0.1 http"]
 
 
 def test_runner_asks_each_mount_for_its_keys() -> None:

@@ -1,10 +1,11 @@
-"""What can be learned from the WSGI server underneath, each in its own way: waitress, gunicorn, Werkzeug's."""
+"""What can be learned from the WSGI server underneath, each in its own way: waitress, gunicorn, mod_wsgi, others."""
 
 from __future__ import annotations
 
 import select
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +43,8 @@ def _threads(environ: Environ) -> int | None:
     channel = _waitress_channel(environ)
     if channel is not None:
         return int(channel.adj.threads)
+    if "mod_wsgi.version" in environ:
+        return getattr(sys.modules.get("mod_wsgi"), "threads_per_process", None)
     worker = gunicorn_worker(environ)
     # Its other workers have one thread, or as many as there are connections.
     return int(worker.cfg.threads) if hasattr(worker, "tpool") else None

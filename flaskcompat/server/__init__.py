@@ -54,6 +54,8 @@ def options(app: Flask, threads: int) -> dict[str, Any]:
         "max_request_header_size": 64 * 1024,
         "max_request_body_size": app.config["FLASKCOMPAT_MAX_UPLOAD_BYTES"] + _BODY_MARGIN,
         "ident": None,
+        # Whether to believe what a proxy says is the application's to know: by ProxyFix, as under other servers.
+        "clear_untrusted_proxy_headers": False,
     }
 
 

@@ -10,12 +10,13 @@ import sysconfig
 import tempfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
-from ..support import TIMEOUT
+from ..support import TIMEOUT, chat_body
 from .recipes import (
     HEADERS,
     KEY,
@@ -63,7 +64,7 @@ def make_environment(folder: Path) -> None:
     (packages / "tests.pth").write_text(f"{ROOT}\n{sysconfig.get_path('purelib')}\n")
 
 
-def start_of_apache(folder: Path, port: int) -> list[str]:
+def start_of_apache(folder: Path, port: int, threads: int) -> list[str]:
     """The command that starts Apache with all of its files in *folder*; skips the test where it cannot be."""
     apache = program("apache2", "apache2")
     version = "{}.{}".format(*sys.version_info[:2])
@@ -82,6 +83,7 @@ def start_of_apache(folder: Path, port: int) -> list[str]:
     places = {
         "127.0.0.1:8081": f"127.0.0.1:{port}",
         "/opt/flaskcompat": str(folder),
+        "threads=72": f"threads={threads}",
     }
     make_environment(folder / "venv")
     (folder / "flaskcompat.conf").write_text(replaced((FOLDER / "flaskcompat.conf").read_text(), places))
@@ -100,11 +102,12 @@ def start_of_apache(folder: Path, port: int) -> list[str]:
     return [user, *identity, "--inh-caps", may, "--ambient-caps", may, *command]
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
+@contextmanager
+def apache(threads: int = 72) -> Iterator[str]:
+    """The base URL of what it serves."""
     with tempfile.TemporaryDirectory() as name:  # a short name: there is a Unix socket in it
         (port,) = free_ports(1)
-        command = start_of_apache(Path(name), port)
+        command = start_of_apache(Path(name), port, threads)
         served = f"http://127.0.0.1:{port}"
         try:
             # As with most users that serve, there is no home that may be written to.
@@ -113,6 +116,21 @@ def url() -> Iterator[str]:
         finally:
             for log in Path(name).glob("error.log"):
                 print(log.read_text())  # shown where a test fails
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with apache() as served:
+        yield served
+
+
+def test_some_of_its_threads_are_kept_for_short_requests() -> None:
+    with apache(threads=2) as served, gate() as own, Asker(served, own) as asker, own.run() as run:
+        run.say("one ")
+        assert asker.answer.status == 200
+        refused = httpx.post(f"{served}/v1/chat/completions", json=chat_body("gated"), headers=HEADERS, timeout=TIMEOUT)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "concurrency_limit")
+        assert httpx.get(f"{served}/v1/models", headers=HEADERS, timeout=TIMEOUT).status_code == 200
 
 
 def test_stream_arrives_word_by_word(url: str) -> None:

@@ -13,9 +13,6 @@ application = create_app(
         "FLASKCOMPAT_API_KEYS_FILE": "/opt/flaskcompat/keys",
         "FLASKCOMPAT_DATABASE_URL": "sqlite:////var/lib/flaskcompat/state.db",
         "FLASKCOMPAT_FILES_URL": "file:///var/lib/flaskcompat/files",
-        # 8 fewer than the threads of WSGIDaemonProcess, whose number cannot be seen from here: they are kept for
-        # short requests.
-        "FLASKCOMPAT_MAX_GENERATIONS": 64,
         # A client that has left is noticed when something is written to it, which a silent answer does this often.
         "FLASKCOMPAT_KEEP_ALIVE": 5.0,
     }
