@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from ..browser import PATIENCE, answers, free_port
 from ..support import eventually
 from .environments import environment
 
@@ -26,8 +26,6 @@ WRAPPERS = HERE / "open_webui_pipelines"
 CHAT, RESPONSES = "teller", "responses.teller"
 TOOL_SERVER = "flaskcompat"
 USER = {"name": "Ada Lovelace", "email": "ada@example.com", "password": "as-secret-as-it-gets-1"}
-#: Seconds in which something must have come about, on a machine that is busy with more.
-PATIENCE = 60.0
 
 #: Its first start makes a database.
 _START_TIMEOUT = 120.0
@@ -35,19 +33,6 @@ _START_TIMEOUT = 120.0
 _HEADERS = {"X-OpenWebUI-Task": "{{TASK}}", "X-OpenWebUI-Message-Id": "{{MESSAGE_ID}}"}
 #: What the page asks for beside an answer.
 _TASKS = ("title_generation", "tags_generation", "follow_up_generation")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=PATIENCE).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 @contextmanager

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from ..browser import ENTER, MISSING, PATIENCE, Browser, browsing
 from ..support import chat_text, events_of, eventually
 from .open_webui import (
     CHAT,
-    PATIENCE,
     RESPONSES,
     TOOL_SERVER,
     USER,
@@ -22,7 +22,6 @@ from .open_webui import (
     serving_open_webui,
     tool_server,
 )
-from .open_webui_browser import ENTER, MISSING, Browser, browsing
 
 pytestmark = pytest.mark.clients
 

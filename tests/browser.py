@@ -1,9 +1,10 @@
-"""Headless Chromium, driven through chromedriver by the few commands of WebDriver that a chat needs."""
+"""Headless Chromium, driven through chromedriver by the few commands of WebDriver that a chat page needs."""
 
 from __future__ import annotations
 
 import base64
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +13,14 @@ from typing import Any
 
 import httpx
 
-from ..support import eventually
-from .open_webui import PATIENCE, answers, free_port
+from .support import eventually
 
 #: What is needed and not there. On Debian both come with ``apt-get install chromium chromium-driver``.
 MISSING = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
-#: The key, as WebDriver writes it.
-ENTER = "\ue007"
+#: Seconds in which something must have come about, on a machine that is busy with more.
+PATIENCE = 60.0
+#: Keys, as WebDriver writes them.
+ENTER, ESCAPE, SHIFT, TAB = "\ue007", "\ue00c", "\ue008", "\ue004"
 
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key of an element's id, as WebDriver fixes it
 _FLAGS = (
@@ -41,7 +43,8 @@ class Browser:
     def __init__(self, driver: str, profile: Path) -> None:
         self._http = httpx.Client(base_url=driver, timeout=PATIENCE)
         options = {"args": [*_FLAGS, f"--user-data-dir={profile}"], "binary": shutil.which("chromium")}
-        wanted = {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}
+        kept = {"goog:loggingPrefs": {"browser": "ALL"}}
+        wanted = {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options, **kept}}
         self._session = "session"
         session = self._command("POST", "", capabilities=wanted)["sessionId"]
         self._session = f"session/{session}"
@@ -74,6 +77,19 @@ class Browser:
         """Type into an element; into one for a file, the path of the file."""
         self._command("POST", f"/element/{self._find(selector)}/value", text=keys)
 
+    def keys(self, keys: str) -> None:
+        """Press *keys*, one after the other, wherever the focus is."""
+        strokes = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
+        self._command("POST", "/actions", actions=[{"type": "key", "id": "keyboard", "actions": strokes}])
+
+    def tell_chromium(self, command: str, **parameters: Any) -> None:
+        """A command of its DevTools, such as one that makes it a telephone."""
+        self._command("POST", "/goog/cdp/execute", cmd=command, params=parameters)
+
+    def complaints(self) -> list[str]:
+        """What has been written to the console since the last time: errors, warnings, and what a policy forbids."""
+        return [entry["message"] for entry in self._command("POST", "/se/log", type="browser")]
+
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self._command("GET", "/screenshot")))
 
@@ -97,6 +113,19 @@ class Browser:
         value = answer.json()["value"]
         assert answer.status_code == 200, value
         return value
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=PATIENCE).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 @contextmanager
