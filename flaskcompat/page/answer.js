@@ -43,7 +43,8 @@ export class Answer {
       this.#body,
       this.#foot,
     );
-    this.requestButton = element("button", { type: "button", className: "link", onclick: onRequest }, "Copy as curl or Python");
+    const action = { type: "button", className: "link", onclick: onRequest };
+    this.requestButton = element("button", action, "Copy as curl or Python");
   }
 
   text(piece) {
@@ -160,8 +161,8 @@ export class Answer {
     this.failed = true;
     this.requestId ??= requestId;
     const about = [status && `HTTP ${status}`, code].filter(Boolean).join(" · ");
-    const node = element("div", { className: "error" }, element("p", {}, message), element("p", { className: "small" }, about));
-    this.#append({ kind: "error", node });
+    const lines = [element("p", {}, message), element("p", { className: "small" }, about)];
+    this.#append({ kind: "error", node: element("div", { className: "error" }, ...lines) });
   }
 
   stop() {
@@ -174,7 +175,6 @@ export class Answer {
     this.#fold();
     this.#render();
     this.node.classList.remove("busy");
-    this.#progress.querySelectorAll("li").forEach((line) => line.classList.add("done"));
     for (const { target, text } of this.#calls.values()) target.textContent = indented(text);
     if (this.requestId) this.#facts.push(this.requestId);
     this.#foot.append(...this.#facts.map((fact) => element("span", {}, fact)), this.requestButton);
@@ -214,7 +214,7 @@ export class Answer {
   #render() {
     cancelAnimationFrame(this.#frame);
     this.#frame = null;
-    for (const { kind, target, text } of this.#changed) kind === "text" ? showText(target, text) : setText(target, text);
+    for (const { kind, target, text } of this.#changed) (kind === "text" ? showText : setText)(target, text);
     this.#changed.clear();
     this.#onChange();
   }
@@ -239,16 +239,18 @@ function setText(node, text) {
   else node.textContent = text;
 }
 
-// A block to unfold as wrappers write it for Open WebUI; or code in a fence, which may still be open.
-const PARTS =
-  /<details type="[^"\n]*" done="true">\n<summary>(.*)<\/summary>\n\n([^]*?)\n<\/details>\n*|^(`{3,})([^`\n]*)\n([^]*?)(?:^\3[ \t]*(?:\n|$)|$(?![^]))/gm;
+// A block to unfold, as wrappers write it for Open WebUI.
+const UNFOLDING = /<details type="[^"\n]*" done="true">\n<summary>(?<summary>.*)<\/summary>\n\n(?<body>[^]*?)\n<\/details>/;
+// Code in a fence, which may still be open.
+const CODE = /^(?<fence>`{3,})(?<language>[^`\n]*)\n(?<code>[^]*?)(?:^\k<fence>[ \t]*(?:\n|$)|$(?![^]))/;
+const PARTS = new RegExp(`${UNFOLDING.source}|${CODE.source}`, "gm");
 
 function* partsOf(text) {
   let end = 0;
-  for (const { 0: found, 1: summary, 2: body, 3: fence, 4: language, 5: code, index } of text.matchAll(PARTS)) {
+  for (const { 0: found, index, groups } of text.matchAll(PARTS)) {
     yield* plain(text.slice(end, index));
-    if (fence) yield { kind: "code", title: language.trim(), text: code };
-    else yield { kind: "unfolds", title: unescaped(summary), text: body };
+    if (groups.fence) yield { kind: "code", title: groups.language.trim(), text: groups.code };
+    else yield { kind: "unfolds", title: unescaped(groups.summary), text: groups.body };
     end = index + found.length;
   }
   yield* plain(text.slice(end));

@@ -67,59 +67,37 @@ export const responses = {
   },
 
   async readStream(events, answer) {
-    let failure = new ApiError(CUT);
+    let end = null; // the response, once it is over
     for await (const { data } of events) {
-      if (data === "[DONE]") {
-        if (failure) throw failure;
-        return;
-      }
+      if (data === "[DONE]") break;
       const event = JSON.parse(data);
-      switch (event.type) {
-        case "response.output_text.delta":
-          answer.text(event.delta);
-          break;
-        case "response.reasoning_summary_text.delta":
-        case "response.reasoning_text.delta":
-          answer.reasoning(event.delta);
-          break;
-        case "response.refusal.delta":
-          answer.refusal(event.delta);
-          break;
-        case "response.function_call_arguments.delta":
-          answer.call(event.item_id, { piece: event.delta });
-          break;
-        case "response.output_text.annotation.added":
-          answer.source(event.annotation);
-          break;
-        case "response.output_item.added":
-          if (event.item.type === "function_call") readItem(event.item, answer);
-          break;
-        case "response.output_item.done":
-          if (!["message", "reasoning", "function_call"].includes(event.item.type)) readItem(event.item, answer);
-          break;
-        case "response.completed":
-        case "response.incomplete":
-          failure = null;
-          readEnd(event.response, answer);
-          break;
-        case "response.failed": // an event follows that says more
-          failure = new ApiError(event.response.error.message, event.response.error);
-          break;
-        case "error":
-          throw new ApiError(event.message, event);
-        default:
-          if (event.event) answer.event(event.event);
-      }
+      if (event.type === "error") throw new ApiError(event.message, event);
+      if (event.response && !["queued", "in_progress"].includes(event.response.status)) end = event.response;
+      if (event.event) answer.event(event.event);
+      EVENTS[event.type]?.(event, answer);
     }
-    throw failure ?? new ApiError(CUT);
+    if (!end) throw new ApiError(CUT);
+    readEnd(end, answer);
   },
 
   readWhole(response, answer) {
     for (const item of response.output) readItem(item, answer);
-    if (response.error) throw new ApiError(response.error.message, response.error);
     readEnd(response, answer);
   },
 };
+
+/** What an event adds to an answer. */
+const EVENTS = {
+  "response.output_text.delta": ({ delta }, answer) => answer.text(delta),
+  "response.reasoning_text.delta": ({ delta }, answer) => answer.reasoning(delta),
+  "response.reasoning_summary_text.delta": ({ delta }, answer) => answer.reasoning(delta),
+  "response.refusal.delta": ({ delta }, answer) => answer.refusal(delta),
+  "response.function_call_arguments.delta": (event, answer) => answer.call(event.item_id, { piece: event.delta }),
+  "response.output_text.annotation.added": ({ annotation }, answer) => answer.source(annotation),
+  "response.output_item.added": ({ item }, answer) => item.type === "function_call" && readItem(item, answer),
+  "response.output_item.done": ({ item }, answer) => IN_PIECES.includes(item.type) || readItem(item, answer),
+};
+const IN_PIECES = ["message", "reasoning", "function_call"];
 
 function readItem(item, answer) {
   switch (item.type) {
@@ -144,7 +122,8 @@ function readItem(item, answer) {
   }
 }
 
-function readEnd({ id, status, incomplete_details: details, usage, store }, answer) {
+function readEnd({ id, status, error, incomplete_details: details, usage, store }, answer) {
+  if (error) throw new ApiError(error.message, error);
   if (usage) answer.usage(usage.input_tokens, usage.output_tokens);
   answer.finish(details?.reason ?? status);
   if (store) answer.keptAs(id);

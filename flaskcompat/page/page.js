@@ -29,9 +29,9 @@ async function loadModels() {
     names = data.map(({ id }) => id);
     showState(names.length ? "" : "This server has no model that you may use. Its log tells which failed to load.");
   } catch (error) {
-    showState(error.message);
+    showState(told(error).message);
   }
-  $("model").replaceChildren(...names.map((name) => element("option", {}, name)));
+  $("model").replaceChildren(...names.map((name) => element("option", { value: name }, name)));
   if (names.includes(recall("model"))) $("model").value = recall("model");
   $("model").disabled = !names.length;
   $("send").disabled = !names.length;
@@ -65,7 +65,7 @@ async function askKey(why) {
   $("key-forget").hidden = !key.get();
   const choice = await shown($("key-dialog"));
   if (choice === "forget") key.forget();
-  if (choice !== "use" || !$("key-value").value) return false;
+  if (choice !== "use") return false;
   key.set($("key-value").value.trim());
   return true;
 }
@@ -80,12 +80,15 @@ function shown(dialog) {
 async function changeKey() {
   const had = key.get();
   await askKey(had ? "There is a key in this tab." : "There is no key in this tab.");
-  if (key.get() !== had) await loadModels();
+  if (key.get() === had) return;
+  newChat(); // what was kept under another key is not there under this one
+  await loadModels();
 }
 
 // -- files ---------------------------------------------------------------------------------------------------
 
 async function attach(chosenFiles) {
+  notify("");
   for (const blob of chosenFiles) {
     if (!blob.size) notify(`${blob.name} is empty.`);
     else files.push(await read(blob).catch(() => notify(`${blob.name} cannot be read.`)));
@@ -294,7 +297,7 @@ $("question").addEventListener("keydown", (event) => {
   ask();
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !document.querySelector("dialog[open]")) running?.abort();
+  if (event.key === "Escape" && !event.isComposing && !document.querySelector("dialog[open]")) running?.abort();
 });
 $("stop").addEventListener("click", () => running?.abort());
 $("new").addEventListener("click", newChat);

@@ -34,8 +34,7 @@ export async function send(path, { body, form, signal } = {}) {
       body: form ?? (body && JSON.stringify(body)),
       signal,
     });
-  } catch (error) {
-    if (signal?.aborted) throw error;
+  } catch {
     throw new ApiError(`The server ${sent ? "cannot be reached, or has refused so much data" : "cannot be reached"}.`);
   }
   if (!response.ok) throw await errorOf(response);
