@@ -754,7 +754,7 @@ def test_the_key_is_asked_for_and_forgotten(browser: Browser, tmp_path: Path) ->
         assert browser.shows("The server asks for a key.")
         assert browser.run("return sessionStorage.length") == 0
         browser.press("Cancel")
-        assert browser.run("return document.querySelector('#send').disabled")
+        assert eventually(lambda: browser.run("return document.querySelector('#send').disabled"))
         assert complaints(browser) == []
 
 
