@@ -35,8 +35,9 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     read_environment(app)
     app.config.update(config or {})
     set_defaults(app)
-    if app.config["FLASKCOMPAT_OPENAPI"] is None:
-        app.config["FLASKCOMPAT_OPENAPI"] = find_spec("apispec") is not None
+    for name, is_there in (("FLASKCOMPAT_OPENAPI", find_spec("apispec") is not None), ("FLASKCOMPAT_PAGE", True)):
+        if app.config[name] is None:
+            app.config[name] = is_there
     configure(app.config["FLASKCOMPAT_LOG_LEVEL"])
     # A redirect would repeat the Host header; doubled slashes are answered as they are.
     app.url_map.merge_slashes = False

@@ -35,6 +35,8 @@ def start_screen(app: Flask, host: str, port: int) -> str:
         lines.append("  no models: the folder has no <name>/pipeline_wrapper.py")
     if example := _example(registry, url):
         lines += ["", "Try it:", f"  {example}"]
+        if app.config["FLASKCOMPAT_PAGE"]:
+            lines += [f"  or in a browser: {url}/"]
     return "\n".join(lines)
 
 

@@ -163,6 +163,12 @@ SETTINGS = (
         "the API's description at `/openapi.json` and `/docs`; takes the extra `openapi`; unset: in an app of"
         " `create_app` that has it",
     ),
+    Setting(
+        "FLASKCOMPAT_PAGE",
+        None,
+        _flag,
+        "a page at `/` to try the models in a browser; unset: in an app of `create_app`",
+    ),
     Setting("FLASKCOMPAT_TRACEBACKS", False, _flag, "tell clients the type and text of a wrapper's exception"),
     Setting("FLASKCOMPAT_LOG_LEVEL", "INFO", _level, "level of the log on stderr: TRACE, DEBUG, INFO, WARNING, ERROR"),
 )

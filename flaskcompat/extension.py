@@ -14,6 +14,7 @@ from flaskcompat.blueprints.calls import observers_of
 from flaskcompat.commands import commands
 from flaskcompat.config import set_defaults
 from flaskcompat.development import reload_models
+from flaskcompat.page import make_page_blueprint
 from flaskcompat.runtime.fetching import Fetcher
 from flaskcompat.runtime.input_files import MOST_INLINE
 from flaskcompat.runtime.keys import read_keys
@@ -98,6 +99,9 @@ class FlaskCompat:
             )
         blueprint = make_blueprint(state, self._name, extras)
         (self._parent or app).register_blueprint(blueprint, url_prefix=self._url_prefix)
+        if app.config["FLASKCOMPAT_PAGE"]:
+            page = make_page_blueprint("flaskcompat_page" if self._name == EXTENSION else f"{self._name}_page")
+            (self._parent or app).register_blueprint(page, url_prefix=self._url_prefix)
         app.cli.add_command(commands)
         reload_models(state)
 

@@ -29,6 +29,7 @@ LAYERS = (
         "contrib",
         "development",
         "migration",
+        "page",
         "server",
         "demos",
         "__init__",

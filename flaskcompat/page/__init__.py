@@ -32,10 +32,10 @@ _HEADERS = {
 }
 
 
-def make_page_blueprint() -> Blueprint:
+def make_page_blueprint(name: str = "flaskcompat_page") -> Blueprint:
     """The page at ``/`` and its files below ``/page/``, for applications that have the API at ``/v1`` beside it."""
     # Endpoints that begin with `flaskcompat_` are ours to a server that looks for a host's own routes.
-    blueprint = Blueprint("flaskcompat_page", __name__)
+    blueprint = Blueprint(name, __name__)
     index = (_HERE / "index.html").read_bytes()
     assets = {name: (_HERE / name).read_bytes() for name in _ASSETS}
 

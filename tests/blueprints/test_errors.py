@@ -440,7 +440,7 @@ def test_standalone_app_answers_every_path_in_our_shape(tmp_path: Any) -> None:
         raise ValueError(SECRET)
 
     client = app.test_client()
-    for path, status in (("/", 404), ("/x/y", 404), ("//x", 404), ("/boom", 500), ("/v1/nothing", 404)):
+    for path, status in (("/x/y", 404), ("/boom", 500), ("/v1/nothing", 404)):
         response = client.get(path)
         assert response.status_code == status
         assert SECRET not in json.dumps(error_of(response))

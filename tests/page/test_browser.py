@@ -29,7 +29,6 @@ from flaskcompat.open_webui import (
     create_source_event,
     create_status_event,
 )
-from flaskcompat.page import make_page_blueprint
 
 from ..browser import ENTER, ESCAPE, MISSING, SHIFT, TAB, Browser, browsing
 from ..support import eventually, serving
@@ -74,12 +73,11 @@ class Player(BasePipelineWrapper):
 
 def app_of(player: Player | None, **settings: Any) -> Flask:
     app = Flask("host")
-    app.config.from_mapping(settings)
+    app.config.from_mapping(settings, FLASKCOMPAT_PAGE=True)
     registry = FlaskCompat(app).registry
     if player is not None:
         registry.add("player", player)
         registry.add("another", player)
-    app.register_blueprint(make_page_blueprint())
     return app
 
 

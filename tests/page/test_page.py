@@ -8,7 +8,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 import flaskcompat.page
-from flaskcompat import create_app
+from flaskcompat import FlaskCompat, create_app
 from flaskcompat.page import make_page_blueprint
 
 from ..support import make_app, returning
@@ -18,10 +18,7 @@ FILES = sorted(path.name for path in FOLDER.iterdir() if path.suffix in (".css",
 
 
 def app_with_page(**settings: object) -> Flask:
-    app = create_app(settings)
-    if "flaskcompat_page" not in app.blueprints:
-        app.register_blueprint(make_page_blueprint())
-    return app
+    return create_app(settings)
 
 
 def get(path: str, **kwargs: object) -> TestResponse:
@@ -102,10 +99,21 @@ def test_the_page_needs_no_key_and_the_api_does() -> None:
 
 
 def test_in_an_application_of_somebody_else() -> None:
-    app = make_app(m=returning("hello"))
-    app.register_blueprint(make_page_blueprint(), url_prefix="/try")
+    app = Flask("host")
+    FlaskCompat(app)
+    assert app.test_client().get("/").status_code == 404
+    app = Flask("host")
+    app.config["FLASKCOMPAT_PAGE"] = True
+    FlaskCompat(app, url_prefix="/try")
+    FlaskCompat(app, url_prefix="/two", name="two")
     client = app.test_client()
-    assert client.get("/try/").status_code == client.get("/try/page/page.js").status_code == 200
+    for prefix in ("/try", "/two"):
+        assert client.get(f"{prefix}/").status_code == client.get(f"{prefix}/page/page.js").status_code == 200
+    assert client.get("/").status_code == client.get("/page/page.js").status_code == 404
+
+
+def test_switched_off() -> None:
+    client = app_with_page(FLASKCOMPAT_PAGE=False).test_client()
     assert client.get("/").status_code == client.get("/page/page.js").status_code == 404
 
 
