@@ -68,7 +68,7 @@ def test_agent_runs_its_tool_on_the_arguments(app: Flask, question: str, answer:
 def test_agent_shows_what_it_does_as_an_event(app: Flask) -> None:
     text = post(app, "/v1/chat/completions", chat_body("demo-agent", stream=True, text="1+1")).text
     events = [e["event"] for e in events_of(text) if "event" in e]
-    assert [e["data"]["description"] for e in events] == ["Calling 'calculate' tool..."]
+    assert [e["data"]["description"] for e in events] == ["Calling 'calculate' tool...", "Called 'calculate' tool"]
     assert "tool_calls" not in text
 
 

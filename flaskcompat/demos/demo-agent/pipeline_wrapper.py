@@ -12,12 +12,14 @@ from haystack.tools.from_function import create_tool_from_function
 
 from flaskcompat import (
     BasePipelineWrapper,
+    PipelineEvent,
     async_streaming_generator,
     chat_messages_from_openai_messages,
     chat_messages_from_openai_response,
     default_on_tool_call_start,
 )
 from flaskcompat.demos.generator import chat_generator
+from flaskcompat.open_webui import create_status_event
 
 _OPERATORS: dict[type, Callable[..., Any]] = {
     ast.Add: operator.add,
@@ -64,6 +66,11 @@ def reply(messages: list[ChatMessage], tools: list[Any]) -> ChatMessage:
     return ChatMessage.from_assistant("I calculate. Ask me something like: what is (2 + 3) * 4?")
 
 
+def show_that_it_ended(name: str, arguments: dict[str, Any], result: str, error: bool) -> PipelineEvent:
+    """The end of the status line; ``default_on_tool_call_end`` would put the result into the text, too."""
+    return create_status_event(f"Called '{name}' tool", done=True)
+
+
 class PipelineWrapper(BasePipelineWrapper):
     def setup(self) -> None:
         self.pipeline = Agent(
@@ -88,4 +95,5 @@ class PipelineWrapper(BasePipelineWrapper):
             self.pipeline,
             pipeline_run_args={"messages": messages},
             on_tool_call_start=default_on_tool_call_start,
+            on_tool_call_end=show_that_it_ended,
         )
