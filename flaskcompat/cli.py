@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -11,9 +12,9 @@ from flask import Flask
 from flask.cli import ScriptInfo
 
 from flaskcompat._version import __version__
-from flaskcompat.runtime.registry import Registry
+from flaskcompat.runtime.registry import Model
 from flaskcompat.runtime.reloading import Reloader
-from flaskcompat.runtime.state import EXTENSION, State, states_of
+from flaskcompat.runtime.state import states_of
 from flaskcompat.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_THREADS, serve
 from flaskcompat.stores.opening import open_stores
 
@@ -22,18 +23,19 @@ _QUESTION = "What can you do?"
 
 def start_screen(app: Flask, host: str, port: int) -> str:
     """What is served and where, and a line to try it with."""
-    state: State = app.extensions[EXTENSION]
-    registry = state.registry
+    registries = [state.registry for state in states_of(app.extensions)]
+    models = [model for registry in registries for model in registry]
+    failed = [item for registry in registries for item in sorted(registry.failed.items())]
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{port}"
-    names = [*(model.name for model in registry), *registry.failed]
+    names = [*(model.name for model in models), *dict(failed)]
     width = max(map(len, names), default=0)
     lines = [f"flaskcompat {__version__} at {url}/v1", ""]
-    lines += [f"  {model.name:<{width}}  {', '.join(model.surfaces)}" for model in registry]
-    lines += [f"  {name:<{width}}  FAILED: {why}" for name, why in sorted(registry.failed.items())]
+    lines += [f"  {model.name:<{width}}  {', '.join(model.surfaces)}" for model in models]
+    lines += [f"  {name:<{width}}  FAILED: {why}" for name, why in failed]
     if not names:
         lines.append("  no models: the folder has no <name>/pipeline_wrapper.py")
-    if example := _example(registry, url):
+    if example := _example(models, url):
         lines += ["", "Try it:", f"  {example}"]
         if app.config["FLASKCOMPAT_PAGE"]:
             lines += [f"  or in a browser: {url}/"]
@@ -45,8 +47,8 @@ def announce(app: Flask, host: str, port: int) -> None:
     click.echo(f"\n{start_screen(app, host, port)}\n", err=True)
 
 
-def _example(registry: Registry, url: str) -> str | None:
-    for model in registry:
+def _example(models: Iterable[Model], url: str) -> str | None:
+    for model in models:
         if "chat" in model.surfaces:
             body = {"model": model.name, "messages": [{"role": "user", "content": _QUESTION}]}
             path = "chat/completions"
@@ -64,8 +66,9 @@ def keep_below(app: Flask, folder: Path) -> None:
     folder = folder.resolve()
     app.config["FLASKCOMPAT_DATABASE_URL"] = f"sqlite:///{folder / 'flaskcompat.db'}"
     app.config["FLASKCOMPAT_FILES_URL"] = f"file://{folder / 'files'}"  # as it is: fsspec knows no escapes
-    state: State = app.extensions[EXTENSION]
-    state.stores = open_stores(app.config)
+    stores = open_stores(app.config)
+    for state in states_of(app.extensions):
+        state.stores = stores
 
 
 @click.command("serve", short_help="Serve the app with waitress.")

@@ -189,11 +189,22 @@ def set_defaults(app: Flask) -> None:
     """
     for setting in SETTINGS:
         value = app.config.setdefault(setting.name, setting.default)
-        if value is None or (setting.read is str and isinstance(value, str | Path | list | tuple | set | frozenset)):
-            continue
-        if setting.read is str or not isinstance(value, str | int | float):
-            raise ValueError(f"{setting.name} cannot be of type {type(value).__name__}")
-        app.config[setting.name] = _read(setting, setting.name, str(value))
+        if value is not None:
+            app.config[setting.name] = _checked(setting, value)
+
+
+def _checked(setting: Setting, value: Any) -> Any:
+    """*value* as an application has set it; several keys may be given one by one, and paths as such."""
+    name = setting.name
+    if isinstance(value, Path) and name.endswith(("_DIR", "_FILE", "_PATH")):
+        return str(value)
+    if name == "FLASKCOMPAT_API_KEYS" and isinstance(value, list | tuple | set | frozenset):
+        if all(isinstance(key, str) for key in value):
+            return list(value)
+    elif isinstance(value, str) or (isinstance(value, int | float) and setting.read is not str):
+        is_whole = isinstance(value, float) and value.is_integer()
+        return _read(setting, name, str(int(value) if is_whole else value))
+    raise ValueError(f"{name} cannot be of type {type(value).__name__}")
 
 
 def _read(setting: Setting, name: str, text: str) -> Any:

@@ -55,7 +55,7 @@ def reload_models(state: State) -> None:
 
 def _exclude(folder: Path) -> None:
     """Keep Flask's reloader from starting the whole anew for a file below *folder*, in the process that serves."""
-    before = os.environ.get(_EXCLUDED)
-    mine = str(folder.resolve() / "*")
-    if mine not in (before or "").split(os.pathsep):
-        os.environ[_EXCLUDED] = mine if before is None else f"{before}{os.pathsep}{mine}"
+    patterns = [pattern for pattern in os.environ.get(_EXCLUDED, "").split(os.pathsep) if pattern]
+    # In each way in which a file there may be named.
+    mine = [str(path / "*") for path in (folder, folder.absolute(), folder.resolve(), Path(os.path.abspath(folder)))]
+    os.environ[_EXCLUDED] = os.pathsep.join(dict.fromkeys([*patterns, *mine]))

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Flask, Request, current_app
+from flask import Blueprint, Flask, Request, current_app, request_finished
 
 from flaskcompat.blueprints import make_blueprint
 from flaskcompat.blueprints.audit import Audit
-from flaskcompat.blueprints.calls import observers_of
+from flaskcompat.blueprints.calls import finish, observers_of
 from flaskcompat.commands import commands
 from flaskcompat.config import set_defaults
 from flaskcompat.development import reload_models
@@ -39,7 +39,7 @@ class FlaskCompat:
     :param url_prefix: where the routes go, such as ``/ai``, giving ``/ai/v1/models``.
     :param authenticate: called with each request; gives whom it comes from (a name, or any object, which may have
         ``name`` and ``models``), None for nobody. A request that is nobody's and has no valid key gets 401.
-    :param parent: a blueprint of the application that the routes go below; to be registered after this.
+    :param parent: a blueprint of this one application that the routes go below; to be registered after this.
     :param name: of the blueprint, which names of endpoints begin with. An application that has the API more than once
         gives each a name; they keep what is stored in one place.
     """
@@ -81,7 +81,7 @@ class FlaskCompat:
             state.share(others[0])
         else:
             state.stores = open_stores(app.config)
-            extras = _observe(app)
+            extras = _observe(app, state)
         if app.config["FLASKCOMPAT_FETCH_URLS"] is not None:
             state.fetcher = Fetcher(app.config["FLASKCOMPAT_FETCH_URLS"], MOST_INLINE)
         if app.config["FLASKCOMPAT_OPENAPI"]:
@@ -116,21 +116,23 @@ class FlaskCompat:
         return state.registry
 
 
-def _observe(app: Flask) -> list[Blueprint]:
+def _observe(app: Flask, state: State) -> list[Blueprint]:
     """Have the calls of *app* recorded, as the settings say; gives the views of what was recorded.
 
-    :raises ValueError: where what the settings ask for is not installed.
+    :raises ValueError: where what the settings ask for is not installed, or its folder is missing.
     """
+    request_finished.connect(finish, app)
     if app.config["FLASKCOMPAT_AUDIT"]:
         observers_of(app).append(Audit())
     if not app.config["FLASKCOMPAT_METRICS"]:
         return []
     try:
-        from flaskcompat.contrib.metrics import make_metrics_blueprint, metrics
+        from flaskcompat.contrib.metrics import check_folder, make_metrics_blueprint, metrics
     except ImportError:
         raise ValueError("FLASKCOMPAT_METRICS needs prometheus_client: pip install 'flaskcompat[metrics]'") from None
+    check_folder()
     observers_of(app).append(metrics())
-    return [make_metrics_blueprint()]
+    return [make_metrics_blueprint(state)]
 
 
 def _documents(state: State) -> Blueprint:

@@ -17,10 +17,11 @@ from typing import Any
 import click
 import pytest
 from click.testing import Result
-from flask import Flask
+from flask import Blueprint, Flask
 from haystack.dataclasses import ReasoningContent, StreamingChunk, ToolCallDelta
 
 from flaskcompat import FlaskCompat
+from flaskcompat.cli import start_screen
 
 from .support import TIMEOUT, Raise, make_app, scripted
 
@@ -203,3 +204,28 @@ def test_seconds_are_counted_on_a_terminal_until_the_answer_is_there(start: Star
         (tmp_path / "more").write_text("answer")
         assert read_until(ours, b" \r").endswith(b"\r   \r")
         assert process.communicate(timeout=TIMEOUT)[0] == b"answer\n"
+
+
+def test_call_where_the_api_cannot_be_asked() -> None:
+    for prefix, registered in (("/<tenant>", True), ("/x", False)):
+        app = Flask("host")
+        parent = Blueprint("parent", __name__, url_prefix=prefix)
+        FlaskCompat(app, parent=parent).registry.add("m", scripted(["hi"]))
+        if registered:
+            app.register_blueprint(parent)
+        done = run(app, "call", "m", "hi")
+        assert done.exit_code == 1 and "below a blueprint" in done.output and "Traceback" not in done.output
+    app = make_app(m=scripted(["hi"]))
+    app.before_request(lambda: ("<p>Log in first</p>", 403))
+    done = run(app, "call", "m", "hi")
+    assert done.exit_code == 1 and "answers 403" in done.output
+
+
+def test_call_asks_the_api_that_has_the_model() -> None:
+    app = Flask("host")
+    FlaskCompat(app, url_prefix="/one", name="one").registry.add("a", scripted(["of one"]))
+    FlaskCompat(app, url_prefix="/two", name="two").registry.add("b", scripted(["of two"]))
+    assert run(app, "call", "b", "hi").output == "of two\n"
+    assert run(app, "models").output == "a  chat, responses\nb  chat, responses\n"
+    shown = start_screen(app, "127.0.0.1", 5000)
+    assert "  a  chat, responses\n  b  chat" in shown

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,6 +81,8 @@ def test_settings_of_hayhooks_are_read_with_a_warning_where_ours_are_not_set(cap
         ("FLASKCOMPAT_KEEP_ALIVE", 3, 3.0),
         ("FLASKCOMPAT_LOG_LEVEL", "debug", "DEBUG"),
         ("FLASKCOMPAT_API_KEYS", ["a", "b"], ["a", "b"]),
+        ("FLASKCOMPAT_MAX_BODY_BYTES", 1e6, 1_000_000),
+        ("FLASKCOMPAT_PIPELINES_DIR", Path("here"), "here"),
     ],
 )
 def test_what_an_application_sets_is_read(name: str, given: Any, value: Any) -> None:
@@ -97,6 +100,10 @@ def test_what_an_application_sets_is_read(name: str, given: Any, value: Any) -> 
         ("FLASKCOMPAT_MAX_BODY_BYTES", True),
         ("FLASKCOMPAT_KEEP_ALIVE", [1]),
         ("FLASKCOMPAT_API_KEYS", 12345),
+        ("FLASKCOMPAT_API_KEYS", Path("12345")),
+        ("FLASKCOMPAT_API_KEYS", [12345]),
+        ("FLASKCOMPAT_PIPELINES_DIR", ["here"]),
+        ("FLASKCOMPAT_FETCH_URLS", Path("here")),
     ],
 )
 def test_what_an_application_sets_wrongly_is_named(name: str, given: Any) -> None:

@@ -14,6 +14,9 @@ from flaskcompat.errors import LOG_LIMIT, APIError, shorten
 from flaskcompat.log import log, request_id
 from flaskcompat.protocol.machine import StreamMachine
 
+#: The error of a call whose client did not wait for the end.
+CLIENT_LEFT = "client_left"
+
 _CALL = "flaskcompat.call"
 _OBSERVERS = "flaskcompat.observers"
 
@@ -49,9 +52,9 @@ class Call:
         """Tell whoever wants to know that it is over."""
         self._tell(lambda observer: observer.call_over(self))
 
-    def over_with(self, error: APIError | None) -> None:
+    def over_with(self, error: str | None) -> None:
         """The same for one that failed with *error*."""
-        self.error = None if error is None else error.code or error.type
+        self.error = error
         self.over()
 
     def stream_opened(self) -> Callable[[], None]:
@@ -105,23 +108,31 @@ def note(call: Call | None = None, **known: Any) -> None:
             setattr(call, name, value)
 
 
-def finish(environ: Environ, response: Response) -> None:
-    """End the record of the current request, of that *environ*, when *response* is over."""
-    call = current(environ)
-    if call is None or call.is_finishing:
-        return
-    call.is_finishing = True
-    _name(call, request.method, request.path, response.status_code)
-    response.call_on_close(call.over)
+def finish(_: Flask, response: Response, **__: Any) -> None:
+    """End the record of the current request when *response* is over; a receiver of Flask's ``request_finished``.
+
+    After all hooks, as a host's may put another response in the place of ours.
+    """
+    call = current()
+    if call is not None and not call.is_finishing:
+        call.is_finishing = True
+        _name(call, request.method, request.path, response.status_code)
+        response.call_on_close(call.over)
 
 
-def refused(observers: Sequence[Observer], method: str, path: str, error: APIError) -> None:
-    """Record a request that was answered with *error* before the application saw it."""
-    call = Call(observers, error=error.code or error.type)
+def refused(observers: Sequence[Observer], method: str, path: str, error: APIError, begun: float) -> None:
+    """Record a request that was answered with *error* before the application saw it; it came when it *begun*."""
+    call = Call(observers, begun, monotonic() - begun, error=error.code or error.type)
     _name(call, method, path, error.status)
     call.over()
 
 
+def left(observers: Sequence[Observer], method: str, path: str, begun: float) -> None:
+    """Record a request whose client has left before the application saw it."""
+    call = Call(observers, begun, monotonic() - begun, error=CLIENT_LEFT)
+    _name(call, method, path, 499)
+    call.over()
+
+
 def _name(call: Call, method: str, path: str, status: int) -> None:
-    call.request_id = request_id.get()
     call.method, call.path, call.status = shorten(method), shorten(path, LOG_LIMIT), status

@@ -99,7 +99,7 @@ class EventStream:
     def close(self) -> None:
         """End the run; called by the server when the response is over, however that came."""
         if not self._over:
-            calls.note(self._call, error="client_left")
+            calls.note(self._call, error=calls.CLIENT_LEFT)
         self._over = True
         self._release()
 

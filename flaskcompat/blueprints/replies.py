@@ -83,7 +83,10 @@ def reply(
         raise failure(error, label) from None
     try:
         if isinstance(run, Ready):
-            return _whole(machine, run, keep)
+            response = _whole(machine, run, keep)
+            if calls.current(environ) is not None and client_probe(environ)():
+                calls.note(error=calls.CLIENT_LEFT)
+            return response
         watch = Watch(run, limits, client_probe(environ), _stop_check(state, environ, config), _writes(state))
         watch.begin()
         if stream:
@@ -151,7 +154,7 @@ def _count_stream(environ: Environ, ticket: Ticket) -> None:
 
 def client_gone() -> Response:
     """The response that nobody reads; its status is what servers log for a client that has closed."""
-    calls.note(error="client_left")
+    calls.note(error=calls.CLIENT_LEFT)
     return Response(status=499)
 
 

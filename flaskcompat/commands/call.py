@@ -14,6 +14,7 @@ from typing import Any
 import click
 from flask import current_app
 from flask.cli import with_appcontext
+from werkzeug.routing import BuildError
 from werkzeug.test import TestResponse
 
 from flaskcompat.runtime.bridge import bridge
@@ -37,9 +38,7 @@ def call_command(model: str, text: str, stream: bool, responses: bool, key: str 
 
     Reasoning and calls of tools are dimmed. Ctrl-C ends the run, with the exit status 130.
     """
-    states = states_of(current_app.extensions)
-    state = next((state for state in states if model in state.registry), states[0])
-    path = current_app.url_map.bind("").build(state.prefixes[0] + _ENDPOINTS[responses])
+    path = _path(model, _ENDPOINTS[responses])
     body = {"model": model, "stream": stream}
     body |= {"input": text, "store": False} if responses else {"messages": [{"role": "user", "content": text}]}
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
@@ -55,6 +54,19 @@ def call_command(model: str, text: str, stream: bool, responses: bool, key: str 
         if interrupts.any():
             interrupts.wait_while(lambda: _works(model))
             raise SystemExit(130)
+
+
+def _path(model: str, endpoint: str) -> str:
+    """Where the API that has *model* is asked, else the first one.
+
+    :raises ClickException: if the application has none that can be asked as it is.
+    """
+    mounted = [state for state in states_of(current_app.extensions) if state.prefixes]
+    try:
+        state = next((state for state in mounted if model in state.registry), mounted[0])
+        return current_app.url_map.bind("").build(state.prefixes[0] + endpoint)
+    except (IndexError, BuildError):
+        raise click.ClickException("The API is below a blueprint that is not registered, or has variables.") from None
 
 
 class _Interrupts:
@@ -119,8 +131,10 @@ def _waiting_shown() -> Iterator[None]:
 def _print(answer: TestResponse) -> None:
     if answer.mimetype == "text/event-stream":
         pieces: Iterator[_Piece] = (piece for event in _events(answer.iter_encoded()) for piece in _streamed(event))
-    else:
+    elif answer.mimetype == "application/json":
         pieces = _whole(json.loads(answer.get_data()))
+    else:
+        raise click.ClickException(f"The application answers {answer.status}, and not as the API does.")
     for said, aside in pieces:
         click.echo(click.style(said, dim=True) if aside else said, nl=False)
     click.echo()

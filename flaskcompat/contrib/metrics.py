@@ -12,18 +12,20 @@ import re
 from functools import lru_cache
 from time import monotonic
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, current_app, request
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from flaskcompat.blueprints.access import current_principal
-from flaskcompat.blueprints.calls import Call
-from flaskcompat.errors import APIError
+from flaskcompat.blueprints.calls import CLIENT_LEFT, Call
+from flaskcompat.errors import APIError, ConcurrencyLimit
 from flaskcompat.protocol.machine import Machine
+from flaskcompat.runtime.state import State, states_of
 
 # Seconds: from an answer that needs no model to one of an agent that works for long.
 _ANSWERS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 # What is counted under its own name; a wrapper's may hold anything.
 _CODE = re.compile("[A-Za-z0-9_.-]{1,64}")
 _WAITS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -66,14 +68,14 @@ class Metrics:
             stream = str(call.stream).lower()
             self._requests.labels(*labels, stream, str(call.status)).inc()
             self._seconds.labels(*labels, stream).observe(seconds)
-        if call.first is not None:
-            self._first.labels(*labels).observe(call.first - call.begun)
-        if call.model is not None and not call.background:
+        if (call.model is not None or call.error == ConcurrencyLimit.code) and not call.background:
             self._queued.labels(*labels).observe(call.queued)
-        if isinstance(call.machine, Machine):  # rather than the log of one, whose tokens have been counted
+        if isinstance(call.machine, Machine):  # rather than the log of one, which has been counted
+            if call.first is not None:
+                self._first.labels(*labels).observe(call.first - call.begun)
             self._tokens.labels(*labels, "input").inc(call.machine.usage.input)
             self._tokens.labels(*labels, "output").inc(call.machine.usage.output)
-        if call.error == "client_left":
+        if call.error == CLIENT_LEFT:
             self._left.labels(*labels).inc()
         elif call.error is not None:
             self._errors.labels(*labels, call.error if _CODE.fullmatch(call.error) else "other").inc()
@@ -96,22 +98,37 @@ def metrics() -> Metrics:
     return Metrics()
 
 
-def make_metrics_blueprint() -> Blueprint:
-    """``/metrics``, for whoever may use all models."""
+def make_metrics_blueprint(state: State) -> Blueprint:
+    """``/metrics``, for whoever may use all models.
+
+    :param state: of the API that it is beside. Those of an application are counted together: where another one asks
+        who comes in, this one must, too.
+    """
     blueprint = Blueprint("metrics", __name__)
 
-    @blueprint.get("/metrics", provide_automatic_options=False)
+    @blueprint.get("/metrics", provide_automatic_options=False, merge_slashes=False)
     def list_metrics() -> Response:
-        if getattr(current_principal(), "models", None) is not None:
+        is_open = not state.guarded and any(other.guarded for other in states_of(current_app.extensions))
+        if is_open or getattr(current_principal(), "models", None) is not None:
             raise APIError("The metrics are of all models.", status=403, code="permission_denied")
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        try:
+            encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        except Exception:  # it reads version numbers
+            encode, content_type = choose_encoder("")
         return Response(encode(_registry()), content_type=content_type)
 
     return blueprint
 
 
+def check_folder() -> None:
+    """:raises ValueError: if several processes are to share a folder that is not there."""
+    folder = os.environ.get(_FOLDER)
+    if folder is not None and not os.path.isdir(folder):
+        raise ValueError(f"{_FOLDER}={folder!r} is no folder")
+
+
 def _registry() -> CollectorRegistry:
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    if _FOLDER not in os.environ:
         return REGISTRY
     shared = CollectorRegistry()
     MultiProcessCollector(shared)  # type: ignore[no-untyped-call]

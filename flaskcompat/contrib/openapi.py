@@ -14,12 +14,14 @@ from typing import Any
 
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
-from flask import Blueprint, Flask, Response, current_app, render_template, request
+from flask import Blueprint, Flask, Response, current_app, request
+from jinja2 import Environment, PackageLoader
 from marshmallow import fields as marshmallow_fields
 
 from flaskcompat import schemas
 from flaskcompat._version import __version__
 from flaskcompat.blueprints.failures import json_reply
+from flaskcompat.blueprints.files import MOST_LISTED
 from flaskcompat.blueprints.lists import MOST
 from flaskcompat.runtime.state import State
 
@@ -54,6 +56,10 @@ _PAGE = ("after", "limit", "order")
 _QUERIES: dict[str, tuple[_Schema, str]] = {
     "after": (_TEXT, "The id after which the page begins."),
     "limit": ({"type": "integer", "minimum": 1, "maximum": MOST}, "How many entries the page has at most."),
+    "limit of files": (
+        {"type": "integer", "minimum": 1, "maximum": MOST_LISTED},
+        "How many entries the page has at most.",
+    ),
     "order": ({"type": "string", "enum": ["asc", "desc"]}, "By the time of making."),
     "model": (_TEXT, "Of this model alone."),
     "purpose": (_TEXT, "Of this purpose alone."),
@@ -99,7 +105,9 @@ OPERATIONS: dict[str, _Operation] = {
     "conversations.retrieve_conversation_item": _Operation("Give an item of a conversation.", "Item"),
     "conversations.delete_conversation_item": _Operation("Delete an item of a conversation.", "Conversation"),
     "files.upload_file": _Operation("Upload a file.", "File", "FileUpload"),
-    "files.list_files": _Operation("List the files that were uploaded.", "List", queries=(*_PAGE, "purpose")),
+    "files.list_files": _Operation(
+        "List the files that were uploaded.", "List", queries=("after", "limit of files", "order", "purpose")
+    ),
     "files.retrieve_file": _Operation("Tell of a file.", "File"),
     "files.retrieve_file_content": _Operation("Give the bytes of a file.", None),
     "files.delete_file": _Operation("Delete a file.", "Deleted"),
@@ -213,9 +221,19 @@ _ANSWERS: dict[str, _Schema] = {
 def _property(_: Any, field: marshmallow_fields.Field[Any], **__: Any) -> _Schema:
     """What a field of ours takes, as JSON Schema; called by apispec."""
     made = _type_of(field)
+    if made and not field.required:
+        made = _or_null(made)
     if made and (about := _DESCRIPTIONS.get(field.name or "")) is not None:
         made["description"] = about
     return made
+
+
+def _or_null(schema: _Schema) -> _Schema:
+    """*schema*, or null, which is as good as absent."""
+    if "anyOf" in schema:
+        return {**schema, "anyOf": [*schema["anyOf"], {"type": "null"}]}
+    nullable = {**schema, "type": [schema["type"], "null"]}
+    return {**nullable, "enum": [*schema["enum"], None]} if "enum" in schema else nullable
 
 
 def _type_of(field: marshmallow_fields.Field[Any]) -> _Schema:
@@ -259,8 +277,8 @@ def _type_of(field: marshmallow_fields.Field[Any]) -> _Schema:
 
 
 def _content() -> _Schema:
-    """A text, or parts."""
-    return {"anyOf": [_TEXT, {"type": "array", "items": _object("type", type=_TEXT, text=_TEXT)}]}
+    """A text, or parts; null beside calls of tools."""
+    return _or_null({"anyOf": [_TEXT, {"type": "array", "items": _object("type", type=_TEXT, text=_TEXT)}]})
 
 
 def _input_item() -> _Schema:
@@ -300,19 +318,15 @@ def document(app: Flask, state: State) -> dict[str, Any]:
 
 def _routes(app: Flask, state: State) -> Iterator[tuple[str, str, str]]:
     """Each as its path, its method, and the name of its view."""
-    prefix, mount = state.prefixes[0], mount_of(app, state)
+    prefix = state.prefixes[0]
+    [first] = app.url_map.iter_rules(f"{prefix}models.list_models")
+    mount = first.rule.removesuffix("/v1/models")
     for rule in app.url_map.iter_rules():
         name = rule.endpoint.removeprefix(prefix)
         if rule.endpoint.startswith(prefix) and name in OPERATIONS:
             path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule.removeprefix(mount))
             for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
                 yield path, method.lower(), name
-
-
-def mount_of(app: Flask, state: State) -> str:
-    """What the paths of *state* begin with in *app*."""
-    [rule] = app.url_map.iter_rules(f"{state.prefixes[0]}models.list_models")
-    return rule.rule.removesuffix("/v1/models")
 
 
 # Views of the same family stand together.
@@ -327,7 +341,7 @@ def _operation(path: str, name: str) -> dict[str, Any]:
     ]
     for query in operation.queries:
         schema, about = _QUERIES[query]
-        parameters.append({"name": query, "in": "query", "schema": schema, "description": about})
+        parameters.append({"name": query.partition(" ")[0], "in": "query", "schema": schema, "description": about})
     made: dict[str, Any] = {
         "operationId": view,
         "summary": operation.summary,
@@ -363,9 +377,14 @@ _FAILED = {
 # -- the views -----------------------------------------------------------------------------------------------
 
 
+# Apart from the host's own templates and what it has set for them.
+_templates = Environment(loader=PackageLoader("flaskcompat.contrib"), autoescape=True)
+
+
 def make_openapi_blueprint(state: State) -> Blueprint:
     """``/openapi.json`` and ``/docs``."""
-    blueprint = Blueprint("openapi", __name__, template_folder="templates")
+    blueprint = Blueprint("openapi", __name__)
+    options: dict[str, Any] = {"provide_automatic_options": False, "merge_slashes": False}
 
     @lru_cache(maxsize=1)
     def made(app: Flask) -> dict[str, Any]:
@@ -373,16 +392,18 @@ def make_openapi_blueprint(state: State) -> Blueprint:
 
     def here() -> dict[str, Any]:
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-        return {**made(app), "servers": [{"url": f"{request.script_root}{mount_of(app, state)}" or "/"}]}
+        # Where it was asked for: a mount may have variables, or be one of several.
+        mount = f"{request.script_root}{request.path}".rpartition("/")[0]
+        return {**made(app), "servers": [{"url": mount or "/"}]}
 
-    @blueprint.get("/openapi.json", provide_automatic_options=False)
+    @blueprint.get("/openapi.json", **options)
     def get_openapi() -> Response:
         return json_reply(here())
 
-    @blueprint.get("/docs", provide_automatic_options=False)
+    @blueprint.get("/docs", **options)
     def read_docs() -> Response:
         nonce = secrets.token_urlsafe(16)
-        response = Response(render_template("flaskcompat/docs.html", document=here(), nonce=nonce))
+        response = Response(_templates.get_template("docs.html").render(document=here(), nonce=nonce))
         policy = f"default-src 'none'; style-src 'nonce-{nonce}'; base-uri 'none'; frame-ancestors 'none'"
         response.headers.update({"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"})
         return response

@@ -39,14 +39,14 @@ def make_page_blueprint(name: str = "flaskcompat_page") -> Blueprint:
     index = (_HERE / "index.html").read_bytes()
     assets = {name: (_HERE / name).read_bytes() for name in _ASSETS}
 
-    @blueprint.get("/", strict_slashes=False, provide_automatic_options=False)
+    @blueprint.get("/", strict_slashes=False, merge_slashes=False, provide_automatic_options=False)
     def page() -> BaseResponse:
         if not request.environ["PATH_INFO"].endswith("/"):
             # What the page names is relative to it. The redirect that Werkzeug makes repeats the Host header.
             return redirect(url_for(".page"), 308)
         return _file(index, "text/html; charset=utf-8")
 
-    @blueprint.get("/page/<name>", provide_automatic_options=False)
+    @blueprint.get("/page/<name>", merge_slashes=False, provide_automatic_options=False)
     def asset(name: str) -> BaseResponse:
         if name not in assets:
             abort(404)

@@ -41,7 +41,8 @@ class Job:
     :param method: the name of the method of *model* that makes it.
     :param payload: its input, with all that it goes on from.
     :param tell: makes what is told of an error.
-    :param when_over: called when nothing more is made of it, with what it failed with.
+    :param when_over: called when nothing more is made of it, with the code of its error, ``cancelled`` if it has ended
+        elsewhere.
     """
 
     owner: str
@@ -54,8 +55,8 @@ class Job:
     limits: Limits
     tell: Tell
     request_id: str = field(default_factory=request_id.get)
-    when_over: Callable[[APIError | None], None] | None = None
-    error: APIError | None = None
+    when_over: Callable[[str | None], None] | None = None
+    error: str | None = None
     run: Run | None = None
     #: Whether it has ended elsewhere.
     ended: bool = False
@@ -147,7 +148,7 @@ class Background:
                     del self._jobs[job.id]
                 self._on_events(job.id)
                 if job.when_over is not None:
-                    job.when_over(job.error)
+                    job.when_over("cancelled" if job.ended else job.error)
 
     def _run(self, store: ResponseStore, job: Job, places: int | None) -> None:
         try:
@@ -211,8 +212,9 @@ class Background:
             except BaseException as failed:  # the wrapper broke its contract
                 error = failed
         if error is not None:
-            job.error = _as_api_error(job.tell, error)
-            events = machine.fail(job.error)
+            told = _as_api_error(job.tell, error)
+            job.error = told.code or told.type
+            events = machine.fail(told)
         answer = machine.streamed_result()
         store.end(job.owner, job.id, answer, [*frames, *map(machine.encode, events)])
 

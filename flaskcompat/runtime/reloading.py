@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from flaskcompat.log import log
@@ -13,21 +14,22 @@ from flaskcompat.runtime.loader import PipelinesFolder, reason_of
 INTERVAL = 0.5
 
 # What a file looks like from outside, by its path.
-_Look = dict[str, tuple[int, int]]
+_Look = dict[str, tuple[int, int, int]]
 
 
 class Reloader:
     """Looks at the files of a folder of models, and loads a model again once a file below its folder is another.
 
-    A model that cannot be loaded is served as it was before. What stands in the pipelines folder itself is of all
-    models. Answers that are being made end with the wrapper that has begun them.
+    A model that cannot be loaded is served as it was before. What stands beside the models in their folder is of all of
+    them. Answers that are being made end with the wrapper that has begun them.
     """
 
     def __init__(self, folder: PipelinesFolder) -> None:
         self._folder = folder
         self._ended = threading.Event()
-        self._shared = _look_at(folder.path, deep=False)
-        self._seen = {directory: _look_at(directory) for directory in folder.models()}
+        self._seen, self._shared = self._look()
+        self._missed: set[Path] = set()
+        self._told = ""
 
     def start(self) -> None:
         """Look again and again, on a thread of its own."""
@@ -40,23 +42,32 @@ class Reloader:
         while not self._ended.wait(INTERVAL):
             try:
                 self.look()
-            except Exception as error:  # a folder that is being moved
-                log.warning("the models could not be looked at: {}", type(error).__name__)
+                self._told = ""
+            except BaseException as error:  # a folder that is being moved; a module that calls sys.exit()
+                if self._told != (told := reason_of(error)):  # once
+                    log.opt(exception=error).error("the models could not be looked at")
+                self._told = told
+
+    def _look(self) -> tuple[dict[Path, _Look], _Look]:
+        """What the models look like, and what they have in common."""
+        models = self._folder.models()
+        return {model: _look_at(model) for model in models}, _look_at(self._folder.path, besides=models)
 
     def look(self) -> None:
         """Load what has changed since the last look."""
-        now = {directory: _look_at(directory) for directory in self._folder.models()}
-        shared = _look_at(self._folder.path, deep=False)
-        changed = [directory for directory, look in now.items() if look != self._seen.get(directory)]
-        if shared != self._shared:
+        seen, was_shared = self._seen, self._shared
+        now, self._shared = self._look()
+        missed, self._missed = self._missed, seen.keys() - now.keys()
+        # An editor may take a file away for a moment, to put another one in its place.
+        self._seen = now | {model: seen[model] for model in self._missed - missed}
+        for model in sorted(self._missed & missed):
+            self._remove(model.name)
+        changed = [model for model, look in now.items() if look != seen.get(model)]
+        if self._shared != was_shared:
             changed = list(now)
             self._folder.renew()
-        gone = self._seen.keys() - now.keys()
-        self._seen, self._shared = now, shared
-        for directory in sorted(gone):
-            self._remove(directory.name)
-        for directory in changed:
-            self._load(directory)
+        for model in changed:
+            self._load(model)
 
     def _load(self, directory: Path) -> None:
         name, registry = directory.name, self._folder.registry
@@ -77,11 +88,16 @@ class Reloader:
             log.info("model '{}' is gone", name)
 
 
-def _look_at(folder: Path, *, deep: bool = True) -> _Look:
-    """The files of *folder*, without hidden ones and those that Python makes."""
+def _look_at(folder: Path, besides: Sequence[Path] = ()) -> _Look:
+    """The files below *folder*, without hidden ones, those that Python makes, and what is below *besides*."""
     found: _Look = {}
+    left_out = set(map(str, besides))
     for place, directories, files in os.walk(folder):
-        directories[:] = [d for d in directories if deep and not d.startswith((".", "__pycache__"))]
+        directories[:] = [
+            name
+            for name in directories
+            if not name.startswith((".", "__pycache__")) and os.path.join(place, name) not in left_out
+        ]
         for name in files:
             path = os.path.join(place, name)
             if name.startswith(".") or name.endswith(("~", ".pyc")):
@@ -90,5 +106,5 @@ def _look_at(folder: Path, *, deep: bool = True) -> _Look:
                 about = os.stat(path)
             except OSError:  # it is gone again
                 continue
-            found[path] = about.st_mtime_ns, about.st_size
+            found[path] = about.st_mtime_ns, about.st_size, about.st_ino
     return found

@@ -45,7 +45,8 @@ class ErrorAnswer(ErrorTask):  # type: ignore[misc]
         error = as_api_error(self.request.error)
         with logged_as(id):
             log.info("{} answered before the application: {}", error.status, error.message)
-            calls.refused(self.channel.server.gate.observers, self.request.command, self.request.path, error)
+            observers, request = self.channel.server.gate.observers, self.request
+            calls.refused(observers, request.command, request.path, error, self.channel.queued_at or monotonic())
         error = error.for_request(id)
         self.response_headers.append(("x-request-id", id))
         body = sse.dumps(error.body()).encode()
@@ -224,6 +225,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         request = self.requests[0]
         if request.error is not None and not _has_whole_body(request):
             self._lingers_until = monotonic() + LINGER
+        if not self.connected:
+            calls.left(self.server.gate.observers, request.command, request.path, self.queued_at)
         try:
             keeps_open = self.connected and self._answer(request)
         except Detached:

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from flask import Flask
+from flask import Flask, Response
 from haystack.dataclasses import StreamingChunk
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
@@ -212,3 +212,77 @@ def test_any_of_several_processes_answers_for_all(tmp_path: Path) -> None:
             seen = counted()
             assert (seen["stream true"], seen["stream false"]) == (8, 8)
             assert seen["flaskcompat_streams_open"] == 0 and seen["flaskcompat_first_token_seconds_count"] == 8
+
+
+def test_several_apis_are_counted_together_and_shown_to_who_may_see_all() -> None:
+    app = Flask("host")
+    app.config["FLASKCOMPAT_METRICS"] = True
+    FlaskCompat(app, url_prefix="/open")
+    guarded = FlaskCompat(
+        app, url_prefix="/guarded", name="guarded", authenticate=lambda request: request.headers.get("X-User")
+    )
+    guarded.registry.add("behind a login", scripted(ITEMS))
+    post(app, "/guarded/v1/responses", response_body("behind a login"), headers={"X-User": "ann"}).close()
+    seen = app.test_client().get("/open/metrics")
+    assert seen.status_code == 403 and "behind a login" not in seen.text
+    assert value("requests_total", model="behind a login", surface="response", stream="false", status="200") == 1
+
+
+@pytest.mark.parametrize(
+    "accept", ["application/openmetrics-text; version=abc", "application/openmetrics-text", "\xff"]
+)
+def test_whatever_is_accepted(accept: str) -> None:
+    assert metered().test_client().get("/metrics", headers={"Accept": accept}).status_code == 200
+
+
+def test_call_is_counted_whatever_a_hook_of_the_host_s_makes_of_it() -> None:
+    app = metered()
+    app.after_request(lambda response: Response(response.get_data(), 202))
+    add(app, "hooked", returning("hi"))
+    post(app, "/v1/chat/completions", chat_body("hooked")).close()
+    assert value("requests_total", model="hooked", surface="chat_completion", stream="false", status="202") == 1
+
+
+def test_refusal_is_timed_with_its_wait_and_who_leaves_is_counted() -> None:
+    app, entered, go_on = metered(FLASKCOMPAT_MAX_GENERATIONS=1), threading.Event(), threading.Event()
+
+    def answer() -> str:
+        entered.set()
+        go_on.wait(20)
+        return "x"
+
+    add(app, "busy", returning(answer))
+    before = {code: value("clients_left_total", model=code, surface=surface) for code, surface in (("", ""),)}
+    with serving(app, threads=1) as url, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(httpx.post, f"{url}/v1/chat/completions", json=chat_body("busy"), timeout=20)
+        assert entered.wait(20)
+        with pytest.raises(httpx.ReadTimeout):  # waits for the place
+            httpx.post(f"{url}/v1/chat/completions", json=chat_body("busy"), timeout=0.2)
+        assert eventually(lambda: value("clients_left_total", model="", surface="") == before[""] + 1)
+        go_on.set()
+        assert first.result().status_code == 200
+
+
+def test_client_that_leaves_a_whole_answer_is_counted() -> None:
+    app, entered, go_on = metered(), threading.Event(), threading.Event()
+
+    def answer() -> str:
+        entered.set()
+        go_on.wait(20)
+        return "x"
+
+    add(app, "left", returning(answer))
+    with serving(app) as url:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{url}/v1/chat/completions", json=chat_body("left"), timeout=0.2)
+        assert entered.wait(20)
+        # What its server has seen of it by then.
+        assert not threading.Event().wait(0.3)
+        go_on.set()
+        assert eventually(lambda: value("clients_left_total", model="left", surface="chat_completion") == 1)
+
+
+def test_folder_that_processes_share_has_to_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "nowhere")
+    with pytest.raises(ValueError, match="PROMETHEUS_MULTIPROC_DIR='nowhere'"):
+        metered()

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Blueprint, Flask
+from jinja2 import StrictUndefined
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -17,6 +18,12 @@ from flaskcompat import FlaskCompat, create_app
 from flaskcompat.contrib.openapi import OPERATIONS
 
 from ..support import chat_body, response_body, scripted
+
+CALLED = [
+    {"role": "user", "content": "hi"},
+    {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f"}}]},
+    {"role": "tool", "tool_call_id": "c", "content": "done"},
+]
 
 
 @pytest.fixture
@@ -135,6 +142,21 @@ def test_what_is_refused_is_no_request_of_its_either(app: Flask, wrong: dict[str
     assert not Draft202012Validator(schema).is_valid(body)
 
 
+@pytest.mark.parametrize(
+    ("schema", "path", "more"),
+    [
+        ("ChatCompletionRequest", "/v1/chat/completions", {"temperature": None, "stop": None, "tools": None}),
+        ("ChatCompletionRequest", "/v1/chat/completions", {"messages": CALLED}),
+        ("ResponseRequest", "/v1/responses", {"metadata": None, "instructions": None, "truncation": None}),
+    ],
+)
+def test_what_is_taken_is_a_request_of_its(app: Flask, schema: str, path: str, more: dict[str, Any]) -> None:
+    document, body = document_of(app), (chat_body() if "chat" in path else response_body()) | more
+    assert app.test_client().post(path, json=body).status_code == 200
+    of = {"$ref": f"#/components/schemas/{schema}", "components": document["components"]}
+    Draft202012Validator(of).validate(body)
+
+
 def test_off_when_embedded_and_switched_on_and_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = Flask("host")
     FlaskCompat(host)
@@ -176,3 +198,24 @@ def test_page_shows_it_all_and_loads_nothing_from_outside(app: Flask) -> None:
     policy = answer.headers["Content-Security-Policy"]
     [nonce] = re.findall("'nonce-([^']+)'", policy)
     assert policy.startswith("default-src 'none'") and f'<style nonce="{nonce}">' in page and "<script" not in page
+
+
+def test_below_a_parent_with_variables_and_with_a_host_s_own_templates() -> None:
+    app = Flask("host")
+    app.config["FLASKCOMPAT_OPENAPI"] = True
+    app.jinja_options = {"undefined": StrictUndefined, "variable_start_string": "[["}
+    tenants = Blueprint("tenants", __name__, url_prefix="/<tenant>")
+    tenants.url_value_preprocessor(lambda endpoint, values: values.pop("tenant"))
+    FlaskCompat(app, parent=tenants, url_prefix="/ai")
+    app.register_blueprint(tenants)
+    assert document_of(app, "/acme/ai")["servers"] == [{"url": "/acme/ai"}]
+    assert "/acme/ai/v1/responses" in app.test_client().get("/acme/ai/docs").text
+
+
+@pytest.mark.parametrize("path", ["//docs", "/ai//openapi.json", "/ai//metrics", "/ai//page/page.js"])
+def test_no_redirect_repeats_the_host(path: str) -> None:
+    app = Flask("host")
+    app.config.update(dict.fromkeys(("FLASKCOMPAT_OPENAPI", "FLASKCOMPAT_METRICS", "FLASKCOMPAT_PAGE"), True))
+    FlaskCompat(app, url_prefix="/ai")
+    answer = app.test_client().get(f"http://evil.example{path}")
+    assert answer.status_code == 404 and "evil.example" not in str(answer.headers)

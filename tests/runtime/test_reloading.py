@@ -9,6 +9,8 @@ from flaskcompat import Registry
 from flaskcompat.runtime.loader import load_folder
 from flaskcompat.runtime.reloading import Reloader
 
+from ..support import eventually
+
 WRAPPER = """
 from flaskcompat import BasePipelineWrapper
 class PipelineWrapper(BasePipelineWrapper):
@@ -76,6 +78,8 @@ def test_models_come_and_go(reloader: Reloader, registry: Registry, tmp_path: Pa
     assert answer(registry, "c") == "new" and registry.failed == {}
     (tmp_path / "a" / "pipeline_wrapper.py").unlink()
     reloader.look()
+    assert "a" in registry  # an editor may be about to put another one there
+    reloader.look()
     assert [model.name for model in registry] == ["b", "c"]
 
 
@@ -88,6 +92,32 @@ def test_what_all_have_in_common_is_of_all(reloader: Reloader, registry: Registr
     (tmp_path / "common.py").write_text("TEXT = 'two'")
     reloader.look()
     assert answer(registry, "a") == "two" and registry["b"].wrapper is not other
+
+
+def test_package_beside_the_models_is_of_all(reloader: Reloader, registry: Registry, tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "__init__.py").write_text("TEXT = 'one'")
+    write(tmp_path, "a", "lib.TEXT", top="import lib\n")
+    reloader.look()
+    (tmp_path / "lib" / "__init__.py").write_text("TEXT = 'two'")
+    reloader.look()
+    assert answer(registry, "a") == "two"
+
+
+@pytest.mark.parametrize("broken", ["(", "raise SystemExit(3)"])
+def test_what_all_have_in_common_may_be_broken_for_a_while(
+    reloader: Reloader, registry: Registry, tmp_path: Path, broken: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "__init__.py").write_text(broken)
+    reloader.start()
+    try:
+        assert eventually(lambda: "could not be looked at" in caplog.text)
+        (tmp_path / "__init__.py").write_text("")
+        write(tmp_path, "a", "'mended'")
+        assert eventually(lambda: answer(registry, "a") == "mended")
+    finally:
+        reloader.end()
+    assert caplog.text.count("could not be looked at") == 1 and "Traceback" in caplog.text
 
 
 def test_what_python_and_editors_leave_is_nobody_s(reloader: Reloader, registry: Registry, tmp_path: Path) -> None:
