@@ -155,6 +155,19 @@ def test_data_keeps_state_below_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_pa
     stores.close()
 
 
+def test_data_is_kept_of_each_api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    app = Flask("host")
+    for name in ("one", "two"):
+        FlaskCompat(app, name=name, url_prefix=f"/{name}").registry.add("m", returning("x"))
+    monkeypatch.setattr(cli, "serve", lambda *args, **kwargs: None)
+    done = CliRunner().invoke(serve_command, ["--data", str(tmp_path)], obj=ScriptInfo(create_app=lambda: app))
+    assert done.exit_code == 0, done.output
+    made = app.test_client().post("/two/v1/responses", json={"model": "m", "input": "x"}).get_json()
+    assert app.test_client().get(f"/one/v1/responses/{made['id']}").status_code == 200
+    assert app.extensions["two"].stores.files.keeps_bytes
+    app.extensions["one"].stores.close()
+
+
 def test_data_that_cannot_be_kept_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     app = make_app(m=returning("x"))

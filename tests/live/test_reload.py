@@ -23,11 +23,12 @@ class PipelineWrapper(BasePipelineWrapper):
     def run_chat_completion(self, model, messages, body):
         return f"{os.getpid()} ANSWER"
 """
+# In a way in which wrappers' modules name their files otherwise than the folder's own path does.
 HOST = """
 from flask import Flask
 from flaskcompat import FlaskCompat
 app = Flask(__name__)
-FlaskCompat(app, pipelines="pipelines")
+FlaskCompat(app, pipelines="link/pipelines/../pipelines")
 app.add_url_rule("/healthz", view_func=lambda: "ok")
 """
 COMMANDS = {
@@ -77,6 +78,7 @@ def test_edited_wrapper_is_served_by_the_same_process(name: str, tmp_path: Path)
     wrapper.parent.mkdir(parents=True)
     wrapper.write_text(WRAPPER.replace("ANSWER", "one"))
     (tmp_path / "host.py").write_text(HOST)
+    (tmp_path / "link").symlink_to(tmp_path)
     with served(COMMANDS[name], tmp_path) as (url, log):
 
         def said() -> list[str]:
