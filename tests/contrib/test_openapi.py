@@ -15,7 +15,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flaskcompat import FlaskCompat, create_app
-from flaskcompat.contrib.openapi import OPERATIONS
+from flaskcompat.contrib.openapi.operations import OPERATIONS
 
 from ..support import chat_body, response_body, scripted
 
