@@ -8,7 +8,9 @@ from fnmatch import fnmatch
 from pathlib import PurePath
 from typing import TypeVar
 
-from flaskcompat.migration.python import migrate_python, names_asked_for
+import click
+
+from flaskcompat.migration.python import line_that_needs_exception, migrate_python, names_asked_for
 from flaskcompat.migration.settings import SETTING, look_through, migrate_environment, migrate_requirements
 from flaskcompat.migration.source import Migrated
 
@@ -34,7 +36,8 @@ def migrate_texts(texts: Mapping[P, str]) -> dict[P, Migrated]:
     """What becomes of each file, by its path; one whose name is none of :data:`FILES` is left out."""
     sources = {path: text for path, text in texts.items() if _is(path, _PYTHON)}
     asked_for = set().union(*map(names_asked_for, sources.values()))
-    done = {path: migrate_python(text, asked_for=asked_for) for path, text in sources.items()}
+    needed = _where_exception_is_needed(sources, asked_for)
+    done = {path: migrate_python(text, asked_for=asked_for, exception_needed=needed) for path, text in sources.items()}
     is_needed = any(_IMPORT.search(migrated.text) for migrated in done.values())
     named = {path: _settings_read(path, text) for path, text in texts.items()}
     named_elsewhere = set().union(*named.values())
@@ -46,6 +49,14 @@ def migrate_texts(texts: Mapping[P, str]) -> dict[P, Migrated]:
         elif _is(path, _LOOKED_AT):
             done[path] = look_through(text)
     return {path: done[path] for path in texts if path in done}
+
+
+def _where_exception_is_needed(sources: Mapping[P, str], asked_for: set[str]) -> str:
+    """The first place that needs FastAPI's exception as it is, which a file cannot tell for the others."""
+    for path, text in sources.items():
+        if line := line_that_needs_exception(text, asked_for=asked_for):
+            return f"line {line} of {click.format_filename(path)}"
+    return ""
 
 
 def _is(path: PurePath, names: tuple[str, ...]) -> bool:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from flaskcompat.migration.imports import Move
@@ -72,8 +70,10 @@ def _is_certain(source: Source, name: str, imports: list[_Import]) -> bool:
         reason = "it stands for other things, too"
     elif name in source.asked_for and not _keeps_its_name(first):
         reason = "another file imports it from here"
-    elif any(True for _ in _quoted(source, name)):
+    elif any(source.annotated(name)):
         reason = "an annotation has it in a text"
+    elif not _keeps_its_name(first) and any(source.quoted(name)):
+        reason = "a text names it"
     elif any("#" in source.text_of(found.statement) for found in imports):
         reason = "there are comments within its import"
     if reason:
@@ -121,16 +121,6 @@ def _why_not(source: Source, read: ast.Name, module: str) -> str:
     if name and not homes_of(found, name):
         return has_none(f"{found}.{name}")
     return f"`{read.id}` is left as it is: it is used as a whole; import its names from {ROOT}"
-
-
-def _quoted(source: Source, name: str) -> Iterator[ast.Constant]:
-    """Texts in annotations that have *name* in them."""
-    for node in source.nodes:
-        for field in ("annotation", "returns"):
-            for part in ast.walk(getattr(node, field, None) or ast.Load()):
-                match part:
-                    case ast.Constant(value=str(text)) if re.search(rf"\b{name}\b", text):
-                        yield part
 
 
 def _rewrite(source: Source, name: str, imports: list[_Import]) -> dict[ast.alias, Move]:

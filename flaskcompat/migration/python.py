@@ -11,11 +11,13 @@ from flaskcompat.migration.modules import rewrite_modules
 from flaskcompat.migration.names import STOOD_IN, advice_on, has_none
 from flaskcompat.migration.settings import SETTING, in_place_of
 from flaskcompat.migration.source import Migrated, Note, Source, parse
-from flaskcompat.migration.spellings import move_async_pipeline, rewrite_exceptions, rewrite_replies
+from flaskcompat.migration.spellings import move_async_pipeline, needs_exception, rewrite_exceptions, rewrite_replies
 
 #: What a source has somewhere that is of interest.
 _NAMES = re.compile(r"hayhooks|fastapi|starlette|AsyncPipeline|replies|run_api", re.I)
-_IMPORTERS = ("import_module", "__import__", "find_spec", "importorskip", "patch")
+_EXCEPTION = re.compile(r"HTTPException|detail|status_code")
+_DOTTED = re.compile(r"hayhooks\.\w")
+_IMPORTERS = ("import_module", "__import__", "find_spec", "importorskip", "patch", "version")
 _OTHERS = ("hayhooks", "fastapi", "starlette")
 
 
@@ -23,12 +25,13 @@ _OTHERS = ("hayhooks", "fastapi", "starlette")
 _RENAMED = ("hayhooks", "HTTPException")
 
 
-def migrate_python(text: str, *, asked_for: Collection[str] = ()) -> Migrated:
+def migrate_python(text: str, *, asked_for: Collection[str] = (), exception_needed: str = "") -> Migrated:
     """*text* with the names of Hayhooks, and those of FastAPI's that its wrappers use, taken from this package.
 
     All but the spans that change stays as it is. A text that does not compile is left.
 
     :param asked_for: what :func:`names_asked_for` gives for the other sources of the folder.
+    :param exception_needed: where another one needs FastAPI's exception as it is.
     """
     if not _NAMES.search(text):
         return Migrated(text)
@@ -36,15 +39,17 @@ def migrate_python(text: str, *, asked_for: Collection[str] = ()) -> Migrated:
     if tree is None:
         return Migrated(text, (Note(1, "left as it is: it does not compile"),))
     source = Source(text, tree, asked_for)
-    moves = rewrite_modules(source) | rewrite_exceptions(source)
+    moves = rewrite_modules(source) | rewrite_exceptions(source, exception_needed)
     for node in source.nodes:
         match node:
             case ast.ImportFrom(level=0, module=str()):
                 _rewrite_from(source, node, moves)
             case ast.Import():
                 _note_others(source, node)
-            case ast.Call(args=[ast.Constant(value=str(name)), *_]) if _imports(node) and name.startswith("hayhooks"):
-                source.note(node, f'"{name}" is looked up by its name: name what flaskcompat has in place of it')
+            case ast.Call(args=[ast.Constant(value="hayhooks"), *_]) if _imports(node):
+                source.note(node, _looked_up("hayhooks"))
+            case ast.Constant(value=str(name)) if _DOTTED.match(name):
+                source.note(node, _looked_up(name))
             case ast.Constant(value=str(name)) if SETTING.fullmatch(name):
                 source.note(node, in_place_of(name))
             case ast.ClassDef():
@@ -64,6 +69,20 @@ def names_asked_for(text: str) -> set[str]:
             case ast.Attribute(attr=name, value=ast.Name(id=base)) if base not in _OTHERS:
                 names.add(name)
     return names.union(_RENAMED) if "*" in names else names.intersection(_RENAMED)
+
+
+def line_that_needs_exception(text: str, *, asked_for: Collection[str]) -> int | None:
+    """The line of a source that needs FastAPI's exception as it is, if any does."""
+    if not _EXCEPTION.search(text):
+        return None
+    tree = parse(text)
+    if tree is None:  # who knows
+        return 1 if "HTTPException" in text else None
+    return min((node.lineno for node in needs_exception(Source(text, tree, asked_for))), default=None)  # type: ignore[attr-defined]
+
+
+def _looked_up(name: str) -> str:
+    return f'"{name}" is looked up by its name: name what flaskcompat has in place of it'
 
 
 def _rewrite_from(source: Source, statement: ast.ImportFrom, moves: dict[ast.alias, Move]) -> None:

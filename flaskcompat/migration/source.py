@@ -7,7 +7,7 @@ import re
 import warnings
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 _LINE_END = re.compile(r"\r\n|\r|\n")  # those of Python, which are fewer than those of `str.splitlines`
@@ -90,6 +90,33 @@ class Source:
         start = self._line_starts[bisect_right(self._line_starts, offset) - 1]
         blanks = self.text[start:offset]
         return None if blanks.strip() or self.text[:start].rstrip("\r\n").endswith("\\") else blanks
+
+    def assigned(self, node: ast.AST) -> ast.expr | None:
+        """What is assigned where *node* binds a name; None if it binds it in another way."""
+        match self.parents.get(node):
+            case ast.Assign(targets=[target], value=value) if target is node:
+                return value
+            case ast.AnnAssign(target=target, value=value) | ast.NamedExpr(target=target, value=value) if (
+                target is node
+            ):
+                return value
+        return None
+
+    def annotated(self, name: str) -> Iterator[ast.Constant]:
+        """Texts in annotations that have *name* in them."""
+        for node in self.nodes:
+            for field in ("annotation", "returns"):
+                for part in ast.walk(getattr(node, field, None) or ast.Load()):
+                    match part:
+                        case ast.Constant(value=str(text)) if re.search(rf"\b{name}\b", text):
+                            yield part
+
+    def quoted(self, name: str) -> Iterator[ast.Constant]:
+        """Texts that are *name*, as those of ``__all__`` are."""
+        for node in self.nodes:
+            match node:
+                case ast.Constant(value=str(text)) if text == name:
+                    yield node
 
     def _offset(self, line: int, column: int) -> int:
         start = self._line_starts[line - 1]

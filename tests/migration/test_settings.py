@@ -113,5 +113,28 @@ def test_text_of_any_kind_with_none_of_the_names_is_left(name: str, text: str) -
     assert migrate_texts({PurePath(name): text}) == {PurePath(name): Migrated(text)}
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        "from fastapi import HTTPException as E\ntry: f()\nexcept E as error: log(error)",
+        "def f(error):\n    return error.detail",
+        "x = getattr(error, 'status_code', 500)",
+        "import fastapi\nx = fastapi.HTTPException",
+        "from helper import HTTPException",
+        "HTTPException = (",
+    ],
+)
+def test_exception_stays_while_another_file_needs_it(other: str) -> None:
+    own = "from fastapi import HTTPException\n\ndef f():\n    raise HTTPException(404, 'x')\n"
+    here, there = PurePath("m", "helper.py"), PurePath("m", "b.py")
+    done = migrate_texts({here: own, there: other})
+    assert done[here].text == own and done[there].text == other
+    [(line, says)] = told(done[here])
+    assert line == 1 and "`HTTPException` is left as it is" in says
+    assert "from helper" in other or f" of {there}: raise flaskcompat.APIError" in says
+    without = migrate_texts({here: own, there: "r = client.get(url)\nx = r.status_code"})
+    assert without[here].text.startswith("from flaskcompat import APIError\n") and not without[here].notes
+
+
 def test_texts_of_other_names_are_left_out() -> None:
     assert migrate_texts({PurePath("notes.md"): "import hayhooks"}) == {}
