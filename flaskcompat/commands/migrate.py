@@ -6,7 +6,7 @@ import difflib
 import io
 import os
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -31,6 +31,7 @@ def migrate_command(folder: Path, check: bool) -> None:
     requirements.txt. Every change is shown, and where something is left to do by hand. A second run changes nothing.
     """
     files, failed = _read(folder)
+    links = dict.fromkeys(_links(folder), "a link, which is passed over: run this for what it leads to")
     done = migrate_texts({path: file.text for path, file in files.items()})
     changed = 0
     for path, migrated in done.items():
@@ -41,7 +42,7 @@ def migrate_command(folder: Path, check: bool) -> None:
             changed += 1
     if not check:  # lines are told as they are in the files now
         done = migrate_texts({path: migrated.text for path, migrated in done.items()})
-    left = _show_left(done, failed)
+    left = _show_left(done, links | failed)
     did = "would change" if check else "changed"
     click.echo(f"{_count(changed, 'file')} {did}, {_count(left, 'place')} left to do by hand")
     if failed or (check and (changed or left)):
@@ -56,24 +57,44 @@ class _File:
 
 def _read(folder: Path) -> tuple[dict[Path, _File], dict[Path, str]]:
     """The files that are looked at, and why some could not be."""
-    files, failed = {}, {}
-    for path in _paths(folder):
+    files, failed = {}, dict[Path, str]()
+    for path in _paths(folder, failed):
         try:
             files[path] = _decoded(path)
         except (OSError, SyntaxError, UnicodeError) as error:
-            failed[path] = f"left as it is: it cannot be read ({type(error).__name__})"
+            failed[path] = _cannot_be("read", error)
     return files, failed
 
 
-def _paths(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
+def _paths(folder: Path, failed: dict[Path, str]) -> Iterator[Path]:
+    """The files that are looked at; *failed* tells of folders that cannot be."""
+
+    def fail(error: OSError) -> None:
+        failed[Path(error.filename)] = _cannot_be("read", error)
+
+    for place, _, names in _walk(folder, fail):
+        yield from (path for name in names if (path := Path(place, name)).is_file() and not path.is_symlink())
+
+
+def _links(folder: Path) -> Iterator[Path]:
+    """The links to what would be looked at, if it is not in *folder* anyhow."""
+    own = folder.resolve()
+    for place, folders, names in _walk(folder):
+        for path in (Path(place, name) for name in [*folders, *names]):
+            if path.is_symlink() and path.exists() and not path.resolve().is_relative_to(own):
+                yield path
+
+
+def _walk(folder: Path, fail: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str], list[str]]]:
+    for place, folders, names in os.walk(folder, onerror=fail):
         folders[:] = sorted(
             name for name in folders if name not in _SKIPPED and not Path(place, name, _ENVIRONMENT_MARK).exists()
         )
-        for name in sorted(names):
-            path = Path(place, name)
-            if any(fnmatch(name, pattern) for pattern in FILES) and path.is_file() and not path.is_symlink():
-                yield path
+        yield place, folders, sorted(name for name in names if any(fnmatch(name, pattern) for pattern in FILES))
+
+
+def _cannot_be(done: str, error: Exception) -> str:
+    return f"left as it is: it cannot be {done} ({type(error).__name__})"
 
 
 def _decoded(path: Path) -> _File:
@@ -91,9 +112,11 @@ def _decoded(path: Path) -> _File:
 def _write(path: Path, text: str, encoding: str, failed: dict[Path, str]) -> bool:
     """Whether *path* has this text now; if not, *failed* tells why."""
     try:
+        if not path.stat().st_mode & 0o222:  # for nobody, which a replacement would not mind
+            raise PermissionError
         write_whole(path, text.encode(encoding))
     except OSError as error:
-        failed[path] = f"left as it is: it cannot be written ({type(error).__name__})"
+        failed[path] = _cannot_be("written", error)
         return False
     return True
 

@@ -11,16 +11,17 @@ from typing import TypeVar
 import click
 
 from flaskcompat.migration.python import line_that_needs_exception, migrate_python, names_asked_for
-from flaskcompat.migration.settings import SETTING, look_through, migrate_environment, migrate_requirements
-from flaskcompat.migration.source import Migrated
+from flaskcompat.migration.settings import SETTING, look_through, migrate_environment, migrate_requirements, notes_on
+from flaskcompat.migration.source import Migrated, Note
 
 _PYTHON = ("*.py",)
 _ENVIRONMENT = (".env", ".env.*", "*.env", ".flaskenv")
 _REQUIREMENTS = ("*requirements*.txt", "*requirements*.in")
 _LOOKED_AT = (
-    *("Dockerfile*", "*.dockerfile", "Containerfile*", "*compose*.yml", "*compose*.yaml", "*.sh"),
+    *("Dockerfile*", "*.dockerfile", "Containerfile*", "*.yml", "*.yaml", "*.sh", "*.ipynb"),
     *("pyproject.toml", "setup.cfg", "Makefile", "Procfile"),
 )
+_SETUP = "setup.py"
 #: The names of the files that are looked at.
 FILES = (*_PYTHON, *_ENVIRONMENT, *_REQUIREMENTS, *_LOOKED_AT)
 
@@ -48,6 +49,8 @@ def migrate_texts(texts: Mapping[P, str]) -> dict[P, Migrated]:
             done[path] = migrate_requirements(text, is_needed=is_needed)
         elif _is(path, _LOOKED_AT):
             done[path] = look_through(text)
+        elif path.name == _SETUP:
+            done[path] = _with_notes(done[path], notes_on(text))
     return {path: done[path] for path in texts if path in done}
 
 
@@ -57,6 +60,10 @@ def _where_exception_is_needed(sources: Mapping[P, str], asked_for: set[str]) ->
         if line := line_that_needs_exception(text, asked_for=asked_for):
             return f"line {line} of {click.format_filename(path)}"
     return ""
+
+
+def _with_notes(migrated: Migrated, notes: set[Note]) -> Migrated:
+    return Migrated(migrated.text, tuple(sorted({*migrated.notes, *notes})))
 
 
 def _is(path: PurePath, names: tuple[str, ...]) -> bool:

@@ -29,12 +29,18 @@ _REQUIREMENT = re.compile(
 )
 _OURS = re.compile(r"[ \t]*flaskcompat\b", re.I)
 _VERSIONS = re.compile(r"[ \t]*(?:(?:[=<>!~]=?=?)[ \t]*[\w.*+!-]+[ \t]*,?[ \t]*)*")
+# A command is a text, or a list of texts in a line or in lines of their own.
+_BETWEEN = r"(?:[ \t]+|[\"']?[ \t]*(?:,|\n[ \t]*-[ \t])[ \t]*[\"']?)"
+_COMMAND = rf"hayhooks{_BETWEEN}(?:run|pipeline|status|mcp|a2a|dashboard)\b"
+_IMPORT = re.compile(r"\b(?:from|import) +hayhooks\b")
 _ELSEWHERE = {
-    re.compile(r"\bhayhooks +(?:run|pipeline|status|mcp|a2a|dashboard)\b"): "`flaskcompat serve` serves the folder",
+    re.compile(rf"\b{_COMMAND}"): "`flaskcompat serve` serves the folder",
     re.compile(r"\bdeepset/hayhooks\b"): "use an image that flaskcompat is installed in",
-    re.compile(r"\b(?:install|add)\b.*\bhayhooks\b|[\"']hayhooks\b(?!\.)[^\"'/]*[\"']|^\s*hayhooks\s*(?:[=<>~\[]|$)"): (
-        "require flaskcompat in place of hayhooks"
-    ),
+    re.compile(
+        rf"\b(?:install|add)\b.*\bhayhooks\b|[\"'](?!{_COMMAND})hayhooks\b(?!\.)[^\"'/\n]*[\"']"
+        r"|^[ \t]*hayhooks[ \t]*(?:[=<>~\[]|$)|^[ \t]*-[ \t]+hayhooks[ \t]*[=<>~\[]",
+        re.M,
+    ): "require flaskcompat in place of hayhooks",
 }
 
 
@@ -83,10 +89,19 @@ def migrate_requirements(text: str, *, is_needed: bool) -> Migrated:
 
 def look_through(text: str) -> Migrated:
     """A text of another kind, as it is, with where it names settings, commands or the package of Hayhooks."""
-    notes = set()
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.lstrip().startswith("#"):
-            continue
-        notes |= {Note(number, in_place_of(name)) for name in SETTING.findall(line)}
-        notes |= {Note(number, advice) for pattern, advice in _ELSEWHERE.items() if pattern.search(line)}
-    return Migrated(text, tuple(sorted(notes)))
+    lines = [number for number, line in enumerate(_lines(text), 1) if _IMPORT.search(line)]
+    imports = {Note(number, "import from flaskcompat in place of hayhooks") for number in lines}
+    return Migrated(text, tuple(sorted(notes_on(text) | imports)))
+
+
+def notes_on(text: str) -> set[Note]:
+    """Where a text of any kind names settings, commands or the package of Hayhooks, but for imports."""
+    said = "\n".join(_lines(text))
+    found = [(match.start(), in_place_of(match[0])) for match in SETTING.finditer(said)]
+    found += [(match.start(), advice) for pattern, advice in _ELSEWHERE.items() for match in pattern.finditer(said)]
+    return {Note(said.count("\n", 0, start) + 1, advice) for start, advice in found}
+
+
+def _lines(text: str) -> list[str]:
+    """The lines of a text, with nothing in those that are comments."""
+    return ["" if line.lstrip().startswith("#") else line for line in text.splitlines()]

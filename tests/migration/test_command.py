@@ -197,7 +197,13 @@ def test_files_that_are_not_the_folder_s_own_are_left(write: Write, tmp_path: Pa
     (tmp_path / "d" / "linked.py").symlink_to(tmp_path / "outside.py")
     (tmp_path / "d" / "linked").symlink_to(tmp_path / "outside")
     (tmp_path / "d" / "folder.py").mkdir()
-    assert run(tmp_path / "d").output.endswith("1 file changed, 0 places left to do by hand\n")
+    (tmp_path / "d" / "again").symlink_to(tmp_path / "d" / "in")
+    (tmp_path / "d" / "notes.md").symlink_to(tmp_path / "outside.py")
+    (tmp_path / "d" / "nowhere.py").symlink_to(tmp_path / "nowhere")
+    done = run(tmp_path / "d")
+    assert done.exit_code == 0 and done.output.endswith("1 file changed, 2 places left to do by hand\n")
+    for name in ("linked.py", "linked"):
+        assert f"{tmp_path / 'd' / name}: a link, which is passed over" in done.output
     assert {name for name, found in contents(tmp_path).items() if found != text.encode()} == {
         "d/env/pyvenv.cfg",
         "d/in/a.py",
@@ -229,6 +235,29 @@ def test_file_that_cannot_be_written_stays_whole(write: Write, tmp_path: Path, m
     done = run(tmp_path)
     assert done.exit_code == 1 and "a.py: left as it is: it cannot be written (PermissionError)" in done.output
     assert done.output.endswith("0 files changed, 1 place left to do by hand\n") and contents(tmp_path) == before
+
+
+def test_file_that_nobody_may_write_is_left(write: Write, tmp_path: Path) -> None:
+    write({"a.py": "from hayhooks import log\n"})
+    (tmp_path / "a.py").chmod(0o444)
+    before = contents(tmp_path)
+    done = run(tmp_path)
+    assert done.exit_code == 1 and "a.py: left as it is: it cannot be written (PermissionError)" in done.output
+    assert contents(tmp_path) == before
+
+
+def test_folder_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:
+        if path == str(tmp_path / "in"):
+            raise PermissionError(13, "no", path)
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    done = run(tmp_path)
+    assert done.exit_code == 1 and f"{tmp_path / 'in'}: left as it is: it cannot be read (Perm" in done.output
 
 
 def test_it_is_a_command_of_every_application(tmp_path: Path) -> None:

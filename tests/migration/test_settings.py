@@ -96,14 +96,31 @@ def test_requirement_stays_while_a_source_needs_it() -> None:
         ("RUN pip install hayhooks", "in place of hayhooks"),
         ('dependencies = ["hayhooks[mcp]>=2"]', "in place of hayhooks"),
         ("    hayhooks>=2", "in place of hayhooks"),
+        ("    hayhooks==1.0", "in place of hayhooks"),
+        ("  - hayhooks>=2", "in place of hayhooks"),
+        ("command: [hayhooks, run]", "flaskcompat serve"),
+        ('CMD ["hayhooks", "run", "--host", "x"]', "flaskcompat serve"),
+        ("- 'hayhooks'\n  - run", "flaskcompat serve"),
+        ('"from hayhooks import log\\n",', "import from flaskcompat"),
         ("ENV HAYHOOKS_HOST=0.0.0.0", "--host"),
     ],
 )
 def test_other_files_are_looked_through(line: str, says: str) -> None:
-    text = f"# {line}\n{line}\n  hayhooks:\n    container_name: hayhooks\n"
+    text = f"# {line.splitlines()[0]}\n{line}\n  hayhooks:\n    container_name: hayhooks\n"
     done = look_through(text)
     [(number, advice)] = told(done)
     assert done.text == text and number == 2 and says in advice
+
+
+def test_kinds_of_files_that_are_looked_through() -> None:
+    texts = {PurePath(name): "name: HAYHOOKS_PORT" for name in ("k8s.yaml", "ci.yml", "compose.yml", "note.ipynb")}
+    texts[PurePath("setup.py")] = (
+        "from hayhooks import log\nsetup(install_requires=['hayhooks>=1'], x='HAYHOOKS_PORT')\n"
+    )
+    done = migrate_texts(texts)
+    assert done[PurePath("setup.py")].text.startswith("from flaskcompat import log\n")
+    assert [line for line, _ in told(done[PurePath("setup.py")])] == [2, 2]
+    assert len(done) == 5 and all(len(migrated.notes) == 1 for path, migrated in done.items() if path.suffix != ".py")
 
 
 @given(st.sampled_from([name.replace("*", "x") for name in FILES]), st.text())
