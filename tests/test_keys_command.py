@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +16,7 @@ from click.testing import Result
 from flask import Flask
 
 from flaskcompat import FlaskCompat
-from flaskcompat.commands.keys import keys_commands
+from flaskcompat.commands.keys import _add, keys_commands
 from flaskcompat.runtime.keys import Principal, make_key, read_keys
 
 from .support import TIMEOUT
@@ -125,3 +128,67 @@ def test_keys_that_cannot_be_read_are_told_in_one_sentence(tmp_path: Path) -> No
     )
     assert done.returncode == 1 and "s3cret" not in done.stderr
     assert done.stderr == "Error: API key 1: after sha256: there must be 64 hex digits\n"
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_mark_and_line_ends_of_the_file_stay(mark: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(mark + b"ann=one\r\ncid=two")
+    assert [principal.name for principal in read_keys(None, file).principals] == ["ann", "cid"]
+    assert run("new", "bob", "--add", str(file)).exit_code == 0
+    lines = file.read_bytes().split(b"\r\n")
+    assert lines[:2] == [mark + b"ann=one", b"cid=two"] and lines[2].startswith(b"bob=sha256:") and lines[3:] == [b""]
+    assert run("new", "ann", "--add", str(file)).exit_code == 1
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place in (str(tmp_path / "pipe"), os.devnull):
+        done = run("new", "ann", "--add", place)
+        assert (done.exit_code, done.stdout) == (1, "") and done.stderr == f"Error: {place} is no regular file.\n"
+    assert [*tmp_path.iterdir()] == [tmp_path / "pipe"]
+
+
+def test_owner_stays_or_the_file_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "keys"
+    file.write_text("ann=one\n")
+    own, asked = file.stat(), []
+    monkeypatch.setattr("flaskcompat.commands.writing.Path.stat", _with_another_owner(file))
+    monkeypatch.setattr("os.chown", lambda path, *ids: asked.append((path.read_text().count("\n"), ids)))
+    assert run("new", "bob", "--add", str(file)).exit_code == 0
+    assert asked == [(2, (own.st_uid + 1, own.st_gid + 2))]
+
+    def refuse(*args: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("os.chown", refuse)
+    before = file.read_bytes()
+    done = run("new", "cid", "--add", str(file))
+    assert done.exit_code == 1 and "cannot be read or written: PermissionError" in done.stderr and not done.stdout
+    assert file.read_bytes() == before and [*tmp_path.iterdir()] == [file]
+
+
+def _with_another_owner(file: Path) -> Callable[..., os.stat_result]:
+    stat = Path.stat
+
+    def told(path: Path, **options: bool) -> os.stat_result:
+        found = stat(path, **options)
+        fields = list(found)
+        if path == file:
+            fields[4:6] = found.st_uid + 1, found.st_gid + 2
+        return os.stat_result(fields)
+
+    return told
+
+
+def test_keys_that_are_added_at_the_same_time_are_all_there(tmp_path: Path) -> None:
+    together = Barrier(2)
+
+    def add(name: str) -> None:
+        together.wait(TIMEOUT)
+        for number in range(40):
+            _add(tmp_path / "keys", f"{name}{number}", f"{name}{number}=sk-{name}{number}")
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(add, ["a", "b"]))
+    assert len(read_keys(None, tmp_path / "keys").principals) == 80

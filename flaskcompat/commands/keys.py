@@ -9,8 +9,8 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
-from flaskcompat.commands.writing import write_whole
-from flaskcompat.runtime.keys import Keys, Principal, make_key, split_entries
+from flaskcompat.commands.writing import alone_in, write_whole
+from flaskcompat.runtime.keys import Keys, Principal, decode_keys, make_key, split_entries
 from flaskcompat.runtime.state import states_of
 
 keys_commands = AppGroup(
@@ -85,11 +85,16 @@ def _add(file: Path, name: str, entry: str) -> None:
     :raises ClickException: if it has that name, or is no such file.
     """
     try:
-        text = file.read_text(encoding="utf-8") if file.exists() else ""
-        if any(principal.name == name for principal in Keys(split_entries(text)).principals):
-            raise click.ClickException(f"{file} has a key for {name} already.")
-        separator = "" if not text or text.endswith("\n") else "\n"
-        write_whole(file, f"{text}{separator}{entry}\n".encode())
+        with alone_in(file.parent):
+            is_there = file.exists()
+            if is_there and not file.is_file():  # a pipe would block, a device would be replaced
+                raise click.ClickException(f"{file} is no regular file.")
+            data = file.read_bytes() if is_there else b""
+            if any(principal.name == name for principal in Keys(split_entries(decode_keys(data))).principals):
+                raise click.ClickException(f"{file} has a key for {name} already.")
+            line_end = b"\r\n" if b"\r\n" in data else b"\n"
+            separator = b"" if not data or data.endswith((b"\n", b"\r")) else line_end
+            write_whole(file, data + separator + entry.encode() + line_end)
     except (OSError, UnicodeDecodeError) as error:
         raise click.ClickException(f"{file} cannot be read or written: {type(error).__name__}") from None
     except ValueError as error:

@@ -118,6 +118,14 @@ def make_key(name: str, models: Iterable[str] = ()) -> tuple[str, str]:
     return key, " ".join([f"{name}=sha256:{_digest(key).hex()}", *models])
 
 
+def decode_keys(data: bytes) -> str:
+    """The text of a file of keys, which some editors begin with a byte order mark.
+
+    :raises UnicodeDecodeError: if it is no UTF-8.
+    """
+    return data.decode("utf-8-sig")
+
+
 def split_entries(text: str) -> list[str]:
     """The entries of a setting or a file: one on a line or between commas; ``#`` begins a comment line."""
     lines = (line for line in text.splitlines() if not line.lstrip().startswith("#"))
@@ -134,7 +142,7 @@ def read_keys(given: str | Iterable[str] | None, file: str | Path | None) -> Key
         raise ValueError("FLASKCOMPAT_API_KEYS holds no key")
     if file is not None:
         try:
-            found = split_entries(Path(file).read_text(encoding="utf-8"))
+            found = split_entries(decode_keys(Path(file).read_bytes()))
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"FLASKCOMPAT_API_KEYS_FILE cannot be read: {type(error).__name__}") from None
         if not found:
