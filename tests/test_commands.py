@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
@@ -47,6 +48,21 @@ def test_call(more: list[str]) -> None:
     app = make_app(m=scripted([THOUGHT, "some ", "words"]))
     done = run(app, "call", "m", "hi", *more)
     assert (done.exit_code, done.output) == (0, "hm some words\n")
+
+
+@pytest.mark.parametrize("more", [[], ["--stream"], ["--responses"], ["--stream", "--responses"]])
+def test_refusal_is_printed(more: list[str]) -> None:
+    delta = {"choices": [{"index": 0, "delta": {"refusal": "I won't."}, "finish_reason": None}]}
+    app = make_app(m=scripted([{"object": "chat.completion.chunk", **delta}]))
+    done = run(app, "call", "m", "hi", *more)
+    assert (done.exit_code, done.output) == (0, "I won't.\n")
+
+
+def test_call_on_another_thread() -> None:
+    app = make_app(m=scripted(["words"]))
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(run, app, "call", "m", "hi", "--stream").result(TIMEOUT)
+    assert (done.exit_code, done.output) == (0, "words\n")
 
 
 @pytest.mark.parametrize("more", [["--stream"], ["--stream", "--responses"]])

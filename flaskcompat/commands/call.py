@@ -70,17 +70,23 @@ def _path(model: str, endpoint: str) -> str:
 
 
 class _Interrupts:
-    """Counts Ctrl-C in place of being interrupted: it stands for a client that leaves, which ends a run in order."""
+    """Counts Ctrl-C in place of being interrupted: it stands for a client that leaves, which ends a run in order.
+
+    On another thread than the main one, which alone may handle signals, there is nothing to count.
+    """
 
     def __init__(self) -> None:
         self._times = 0
+        self._handles = threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> _Interrupts:
-        self._before = signal.signal(signal.SIGINT, self._count)
+        if self._handles:
+            self._before = signal.signal(signal.SIGINT, self._count)
         return self
 
     def __exit__(self, *error: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
+        if self._handles:
+            signal.signal(signal.SIGINT, self._before)
 
     def _count(self, *signal_and_frame: object) -> None:
         self._times += 1
@@ -161,9 +167,10 @@ def _streamed(event: dict[str, Any]) -> Iterator[_Piece]:
                 delta = choice["delta"]
                 yield delta.get("reasoning_content") or "", True
                 yield delta.get("content") or "", False
+                yield delta.get("refusal") or "", False
                 for call in delta.get("tool_calls", ()):
                     yield f"{call['function'].get('name', '')}{call['function']['arguments']}", True
-        case "response.output_text.delta":
+        case "response.output_text.delta" | "response.refusal.delta":
             yield event["delta"], False
         case "response.reasoning_summary_text.delta" | "response.function_call_arguments.delta":
             yield event["delta"], True
@@ -178,6 +185,7 @@ def _whole(answer: dict[str, Any]) -> Iterator[_Piece]:
         message = choice["message"]
         yield message.get("reasoning_content") or "", True
         yield message["content"] or "", False
+        yield message.get("refusal") or "", False
         for call in message.get("tool_calls", ()):
             yield f"{call['function']['name']}{call['function']['arguments']}\n", True
     for item in answer.get("output", ()):
