@@ -8,6 +8,8 @@ from flask.cli import FlaskGroup
 
 from flaskcompat.app import create_app
 from flaskcompat.commands.check import standalone_check_command
+from flaskcompat.commands.keys import standalone_keys_commands
+from flaskcompat.commands.migrate import migrate_command
 from flaskcompat.errors import FlaskCompatError
 
 
@@ -19,9 +21,11 @@ def _create_app() -> Flask:
 
 
 def main() -> None:
-    """Run the command line: Flask's own commands, ``serve`` and ``check``, on the application of this package."""
+    """Run the command line: Flask's own commands and ``serve`` on the app of this package, and those that need none."""
     group = FlaskGroup(name="flaskcompat", create_app=_create_app)
-    group.add_command(standalone_check_command)  # a folder that cannot be served can still be checked
+    # For a folder that cannot be served, too: these load none of its models.
+    for command in (standalone_check_command, standalone_keys_commands, migrate_command):
+        group.add_command(command)
     group.main()
 
 

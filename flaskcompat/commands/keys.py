@@ -1,4 +1,4 @@
-"""``flask flaskcompat keys ...``."""
+"""``flask flaskcompat keys ...``, and ``flaskcompat keys ...``, which loads no models."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import sys
 from pathlib import Path
 
 import click
-from flask import current_app
-from flask.cli import AppGroup
+from flask import Flask, current_app
+from flask.cli import AppGroup, ScriptInfo
 
 from flaskcompat.commands.writing import alone_in, write_whole
-from flaskcompat.runtime.keys import Keys, Principal, decode_keys, make_key, split_entries
-from flaskcompat.runtime.state import states_of
+from flaskcompat.runtime.keys import Keys, Principal, decode_keys, make_key, read_keys, split_entries
+from flaskcompat.runtime.state import EXTENSION, State, states_of
 
-keys_commands = AppGroup(
-    "keys",
-    short_help="Make API keys, and look at those that there are.",
-    help="Make API keys, and look at those that there are. A server reads its keys when it starts, and only then.",
-)
+_SHORT_HELP = "Make API keys, and look at those that there are."
+_HELP = f"{_SHORT_HELP} A server reads its keys when it starts, and only then."
+
+keys_commands = AppGroup("keys", short_help=_SHORT_HELP, help=_HELP)
 
 
 @keys_commands.command("new", with_appcontext=False, short_help="Make a key.")
@@ -49,7 +48,7 @@ def new_command(name: str, models: tuple[str, ...], file: Path | None) -> None:
 
 @keys_commands.command("list", short_help="List whose keys there are.")
 def list_command() -> None:
-    """List the names that the application has keys for, each with the models that it may use."""
+    """List the names that there are keys for, each with the models that it may use."""
     principals = _keys().principals
     width = max((len(principal.name) for principal in principals), default=0)
     for principal in principals:
@@ -69,6 +68,25 @@ def check_command() -> None:
     if principal is None:
         raise click.ClickException("The key is nobody's.")
     click.echo(f"{principal.name}  {_models(principal)}")
+
+
+@click.group("keys", commands=keys_commands.commands, short_help=_SHORT_HELP, help=_HELP)
+@click.pass_context
+def standalone_keys_commands(context: click.Context) -> None:
+    context.obj = ScriptInfo(create_app=_app_with_keys_alone)
+
+
+def _app_with_keys_alone() -> Flask:
+    """An application that has the keys of the environment, and no models."""
+    from flaskcompat.checking.checker import bare_app  # it needs the extension, which has this command
+
+    try:
+        app = bare_app()
+        keys = read_keys(app.config["FLASKCOMPAT_API_KEYS"], app.config["FLASKCOMPAT_API_KEYS_FILE"])
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    app.extensions[EXTENSION] = State(keys=keys)
+    return app
 
 
 def _keys() -> Keys:

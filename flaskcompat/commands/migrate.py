@@ -1,4 +1,4 @@
-"""``flask flaskcompat migrate``."""
+"""``flask flaskcompat migrate``, and ``flaskcompat migrate``, which loads no application."""
 
 from __future__ import annotations
 
