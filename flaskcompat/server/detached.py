@@ -14,7 +14,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -165,10 +165,13 @@ class Writers:
 
     def __init__(self) -> None:
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._ended = False
 
     def add(self, write: Callable[[], None]) -> None:
-        """Have *write* called, which must neither raise nor wait."""
+        """Have *write* called, which must neither raise nor wait; once the thread has ended, by the caller."""
         self._work.put(write)
+        if self._ended:
+            self._do_what_is_left()
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="flaskcompat-writer", daemon=True).start()
@@ -178,10 +181,25 @@ class Writers:
 
     def _run(self) -> None:
         while (write := self._work.get()) is not None:
+            self._do(write)
+        self._ended = True
+        self._do_what_is_left()
+
+    def _do_what_is_left(self) -> None:
+        """A stream that nobody closes would keep its wrapper waiting."""
+        while True:
             try:
-                write()
-            except BaseException as error:  # one that fails must not end the writing of the others
-                log.opt(exception=error).error("a stream could not be written")
+                write = self._work.get_nowait()
+            except Empty:
+                return
+            if write is not None:
+                self._do(write)
+
+    def _do(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except BaseException as error:  # one that fails must not end the writing of the others
+            log.opt(exception=error).error("a stream could not be written")
 
 
 def _has_room_below() -> bool:

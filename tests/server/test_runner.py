@@ -24,6 +24,7 @@ from haystack.dataclasses import StreamingChunk
 from flaskcompat import BasePipelineWrapper, FlaskCompat, Pipeline, streaming_generator
 from flaskcompat.errors import ShuttingDown
 from flaskcompat.server import channel, make_server, memory, runner
+from flaskcompat.server.detached import Writers
 from flaskcompat.server.runner import Runner
 
 from ..support import TIMEOUT, chat_body, eventually, response_body, returning
@@ -532,3 +533,16 @@ def test_freed_memory_is_kept_unless_the_environment_says_otherwise(
     assert seen == calls
     del library.mallopt
     memory.keep_freed_memory()
+
+
+def test_what_is_to_be_written_after_the_end_is_not_lost() -> None:
+    writers, done = Writers(), [threading.Event() for _ in range(3)]
+    writers.start()
+    writers.add(done[0].set)
+    assert done[0].wait(TIMEOUT)
+    writers.stop()
+    writers.add(done[1].set)  # before the thread has ended, or after
+    assert done[1].wait(TIMEOUT)
+    assert eventually(lambda: not any(thread.name == "flaskcompat-writer" for thread in threading.enumerate()))
+    writers.add(done[2].set)
+    assert done[2].is_set()
