@@ -9,15 +9,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import haystack.version
-from flask import Flask
+from flask import Flask, Request
 
 from flaskcompat.checking.findings import Column, Result
-from flaskcompat.checking.hearing import Source, TookTooLong, hearing, standing_at, why, within
+from flaskcompat.checking.hearing import Raised, Source, TookTooLong, hearing, standing_at, why, within
+from flaskcompat.checking.loading import as_on_the_main_thread
 from flaskcompat.checking.mock import Script, scripted
 from flaskcompat.checking.network import no_network
 from flaskcompat.checking.options import Options
 from flaskcompat.checking.runs import Asker
+from flaskcompat.checking.sources import source_files
 from flaskcompat.checking.spellings import dead_spellings
 from flaskcompat.config import read_environment, set_defaults
 from flaskcompat.extension import FlaskCompat
@@ -42,6 +43,7 @@ _SETTINGS: Mapping[str, Any] = {
     "FLASKCOMPAT_AUDIT": False,
     "FLASKCOMPAT_METRICS": False,
     "FLASKCOMPAT_OPENAPI": False,
+    "FLASKCOMPAT_PAGE": False,
 }
 
 
@@ -91,11 +93,7 @@ class FolderModels(Models):
         return Source(self._folder, self._directories[name])
 
     def files(self, name: str) -> list[Path]:
-        own = _sources(self._directories[name])
-        text = "".join(path.read_text(encoding="utf-8", errors="replace") for path in own)
-        # Beside the models stands what they share; it is of those that name it.
-        others = [path for path in self._folder.iterdir() if path not in self._directories.values()]
-        return sorted([*own, *(path for other in others if other.stem in text for path in _sources(other))])
+        return source_files(self._directories[name], self._folder)
 
     def registry(self, config: Mapping[str, Any]) -> Registry:
         alias, python_path = config["FLASKCOMPAT_HAYHOOKS_ALIAS"], config["FLASKCOMPAT_PYTHON_PATH"]
@@ -108,28 +106,30 @@ class FolderModels(Models):
             raise error
 
 
-def _sources(place: Path) -> list[Path]:
-    """The files of Python and YAML that *place* is, or has in it."""
-    found = [place] if place.is_file() else place.rglob("*")
-    return [path for path in found if path.suffix in (".py", ".yml", ".yaml") and path.is_file()]
-
-
 class NotServed(Exception):
     """A model that an application could not load."""
 
 
 class ServedModels(Models):
-    """The models that an application serves, as they are."""
+    """The models that an application serves, as they are, and those that it could not load.
 
-    def __init__(self, registry: Registry) -> None:
+    :param folder: where it loaded some of them from.
+    """
+
+    def __init__(self, registry: Registry, folder: Path | None = None) -> None:
         self._registry = registry
+        self._in_folder = FolderModels(folder) if folder is not None and folder.is_dir() else None
         self.names = sorted([*(model.name for model in registry), *registry.failed])
 
     def source(self, name: str) -> Source | None:
+        if self._in_folder is not None and name in self._in_folder.names:
+            return self._in_folder.source(name)
         files = self.files(name)
         return Source(files[0].parent, files[0].parent) if files else None
 
     def files(self, name: str) -> list[Path]:
+        if self._in_folder is not None and name in self._in_folder.names:
+            return self._in_folder.files(name)
         if name not in self._registry or isinstance(self._registry[name].wrapper, PipelineModel):
             return []
         try:
@@ -149,20 +149,20 @@ class ServedModels(Models):
 class Checker:
     """Checks models, in an application of its own with stores in memory.
 
-    :param config: settings of the application that the models are for.
+    :param host: the application that the models are for; its settings and extensions are there, nothing else of it.
     """
 
-    def __init__(self, models: Models, config: Mapping[str, Any], options: Options) -> None:
+    def __init__(self, models: Models, host: Flask, options: Options) -> None:
         self._models = models
         self._options = options
-        self._script = None if options.real else Script(options.reply) if options.reply else Script()
-        self._asks_for = Principal("check", ())
+        self._script = None if options.real else Script() if options.reply is None else Script(options.reply)
+        self._asked = ""
         self._loaded: dict[str, Result] = {}
         self._app = Flask("flaskcompat", static_folder=None)
-        self._app.config.update(config, **_SETTINGS, FLASKCOMPAT_REQUEST_TIMEOUT=options.timeout)
+        self._app.config.update(host.config, **_SETTINGS, FLASKCOMPAT_REQUEST_TIMEOUT=options.timeout)
+        self._app.extensions.update({k: v for k, v in host.extensions.items() if not isinstance(v, State)})
         set_defaults(self._app)
-        # Told apart by whom they are for: an upload goes to the first model that may be used.
-        FlaskCompat(self._app, authenticate=lambda _: self._asks_for)
+        FlaskCompat(self._app, authenticate=self._principal)
         self._state: State = self._app.extensions[EXTENSION]
 
     @property
@@ -175,11 +175,15 @@ class Checker:
         result = self._loaded[name]
         if result.failed or name not in self._state.registry:
             return result
-        self._asks_for = Principal("check", (name,))
+        self._asked = name
         with self._undisturbed():
             model, source = self._state.registry[name], self._models.source(name)
             Asker(self._app, model, source, self._script, self._options.timeout, result).ask_all(about)
         return result
+
+    def _principal(self, request: Request) -> Principal:
+        # An upload goes to the first model that may be used; else one may ask another.
+        return Principal("check", (self._asked,) if request.path == "/v1/files" else None)
 
     def _load_all(self) -> None:
         """Load all models, once: one may look for another in the registry."""
@@ -194,18 +198,18 @@ class Checker:
         result, source = Result(name), self._models.source(name)
         result.looked_at.add("load")
         try:
-            within(self._options.timeout, lambda: self._models.load(name))
+            within(self._options.timeout, lambda: as_on_the_main_thread(lambda: self._models.load(name)))
         except TookTooLong:
             at = standing_at(source)
             result.add("load", f"hangs: not loaded after {self._options.timeout:g} s{f', at {at}' if at else ''}")
-        except NotServed as error:
-            result.add("load", str(error))
-        except BaseException as error:  # sys.exit() in a wrapper
-            result.add("load", why(error, source))
+            result.hangs = True
+        except Raised as raised:  # anything: sys.exit() in a wrapper, too
+            is_told = isinstance(raised.error, NotServed)
+            result.add("load", str(raised.error) if is_told else why(raised.error, source))
         if source is not None:
-            fails = not haystack.version.__version__.startswith("2.")
+            # What matters of them fails by itself: in loading, or when it is asked.
             for spelling in dead_spellings(self._models.files(name), source):
-                result.add("load", spelling, fails=fails and "Haystack 3 has no" in spelling)
+                result.add("load", spelling, fails=False)
         return result
 
     @contextmanager

@@ -27,14 +27,20 @@ class Finding:
 
 @dataclass(slots=True)
 class Result:
-    """What was found about one model."""
+    """What was found about one model.
+
+    :param hangs: something of it was left behind, still at work.
+    """
 
     model: str
     looked_at: set[Column] = field(default_factory=set)
     findings: list[Finding] = field(default_factory=list)
+    hangs: bool = False
 
     def add(self, column: Column, text: str, *, fails: bool = True) -> None:
-        finding = Finding(column, text, fails)
+        # A wrapper's text could steer the terminal, or be none that can be written.
+        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        finding = Finding(column, shown, fails)
         if finding not in self.findings:
             self.findings.append(finding)
 

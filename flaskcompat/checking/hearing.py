@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from flaskcompat.blueprints import failures
 from flaskcompat.checking.network import NoNetwork
 from flaskcompat.errors import WrapperContractError
 from flaskcompat.log import text_of
@@ -20,6 +21,8 @@ from flaskcompat.log import text_of
 T = TypeVar("T")
 
 _LONGEST = 300
+_THREAD = "flaskcompat-check"
+_TELLS = failures.failure.__code__.co_filename
 _IN_STACK = re.compile(r'File "([^"]+)", line (\d+)')
 
 
@@ -27,10 +30,21 @@ class TookTooLong(Exception):
     """What was waited for did not come in time."""
 
 
-def within(seconds: float, work: Callable[[], T]) -> T:
-    """What *work* gives, on a thread of its own, which is left behind where that takes longer.
+class Raised(Exception):
+    """What was waited for raised *error*, of whatever kind; an interrupt of the one who waits is told apart so."""
 
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def within(seconds: float | None, work: Callable[[], T]) -> T:
+    """What *work* gives, on a thread of its own, which is left behind where that takes longer, or who waits is
+    interrupted.
+
+    :param seconds: None: no end of it.
     :raises TookTooLong: then.
+    :raises Raised: for whatever *work* raises.
     """
     given: list[T] = []
     raised: list[BaseException] = []
@@ -41,11 +55,11 @@ def within(seconds: float, work: Callable[[], T]) -> T:
         except BaseException as error:
             raised.append(error)
 
-    thread = threading.Thread(target=run, name="check", daemon=True)
+    thread = threading.Thread(target=run, name=_THREAD, daemon=True)
     thread.start()
     thread.join(seconds)
     if raised:
-        raise raised[0]
+        raise Raised(raised[0]) from raised[0]
     if not given:
         raise TookTooLong
     return given[0]
@@ -63,9 +77,9 @@ class Heard(logging.Handler):
 
     @property
     def error(self) -> BaseException | None:
-        """The first exception among it."""
-        found = (record.exc_info[1] for record in self.records if record.exc_info)
-        return next((error for error in found if error is not None), None)
+        """The exception that a client was told of last; those that a wrapper logs by itself are none."""
+        told = [record.exc_info[1] for record in self.records if record.exc_info and record.pathname == _TELLS]
+        return told[-1] if told else None
 
     @property
     def blocked(self) -> str | None:
@@ -150,11 +164,14 @@ def place_in(stack: str, source: Source | None) -> str | None:
 
 
 def standing_at(source: Source | None) -> str | None:
-    """``file:line`` in the model's own files where some thread stands at this moment."""
+    """``file:line`` in the model's own files where it stands at this moment; threads that it started do not count."""
     if source is None:
         return None
-    for innermost in sys._current_frames().values():
-        for frame, line in traceback.walk_stack(innermost):
+    frames = sys._current_frames()
+    for thread in threading.enumerate():
+        if not thread.name.startswith("flaskcompat-") or thread.ident not in frames:
+            continue
+        for frame, line in traceback.walk_stack(frames[thread.ident]):
             name = frame.f_code.co_filename
             if Path(name).is_relative_to(source.own) and (shown := source.show(name, line)):
                 return shown

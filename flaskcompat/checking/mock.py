@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import gc
 import inspect
@@ -14,9 +13,17 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 from haystack.core.component.component import ComponentMeta
-from haystack.dataclasses import ChatMessage, ComponentInfo, Document, StreamingChunk, select_streaming_callback
+from haystack.dataclasses import (
+    ChatMessage,
+    ComponentInfo,
+    Document,
+    SparseEmbedding,
+    StreamingChunk,
+    select_streaming_callback,
+)
 from haystack.utils.auth import EnvVarSecret
 
+from flaskcompat.runtime.bridge import bridge
 from flaskcompat.runtime.plan import can_stream
 
 #: What a scripted model says, unless told otherwise.
@@ -25,6 +32,7 @@ REPLY = "This is a scripted answer, in place of a model's."
 PLACEHOLDER = "not-used"
 # Floats of an embedding where the component does not tell; OpenAI's models have that many.
 _DIMENSIONS = 1536
+_SPARSE = SparseEmbedding([0], [1.0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +41,7 @@ class Asked:
 
     name: str
     can_stream: bool
-    on_loop: bool  # a synchronous run on a thread that runs an event loop
+    on_loop: bool  # a synchronous run on the thread of the event loop that all models share
     inputs: str
 
 
@@ -51,7 +59,13 @@ class Script:
     @property
     def meta(self) -> dict[str, Any]:
         written = len(self.pieces)
-        usage = {"prompt_tokens": 1, "completion_tokens": written, "total_tokens": 1 + written}
+        usage = {
+            "prompt_tokens": 1,
+            "completion_tokens": written,
+            "total_tokens": 1 + written,
+            "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+        }
         return {"model": "scripted", "index": 0, "finish_reason": "stop", "usage": usage}
 
     def chunks(self, component: Any) -> Iterator[StreamingChunk]:
@@ -65,8 +79,8 @@ class Script:
 def scripted(script: Script) -> Iterator[None]:
     """Have *script* speak for every generator there is in the process, and every one that is made meanwhile.
 
-    Embedders are scripted as well, and keys that the environment does not have are stood in for. All is as it was
-    afterwards.
+    Embedders and rankers are scripted as well, and keys that the environment does not have are stood in for. All is as
+    it was afterwards.
     """
     undo: list[Callable[[], None]] = []
     make = ComponentMeta.__call__
@@ -133,11 +147,16 @@ def _answer_of(component: Any, script: Script) -> _Answer | None:
     outputs = _socket_types(component, "__haystack_output__")
     if "embedding" in outputs:
         return lambda inputs: {"embedding": _embedding(component), "meta": {}}
-    if "documents" in outputs and type(component).__name__.endswith("Embedder"):
+    if "sparse_embedding" in outputs:
+        return lambda inputs: {"sparse_embedding": _SPARSE, "meta": {}}
+    name = type(component).__name__
+    if "documents" in outputs and name.endswith("Embedder"):
         return lambda inputs: {"documents": _embedded(component, inputs["documents"]), "meta": {}}
     # An agent or a pipeline that is a component streams, too: what is inside of it is scripted.
     if hasattr(component, "chat_generator") or hasattr(component, "pipeline"):
         return None
+    if "documents" in outputs and name.endswith("Ranker") and hasattr(component, "warm_up"):  # it loads a model
+        return lambda inputs: {"documents": _ranked(component, inputs)}
     said = _all_said(outputs, script)
     if "replies" in said or (said and len(said) == len(outputs) and can_stream(component)):
         return lambda inputs: _all_said(outputs, script)
@@ -162,6 +181,8 @@ def _said(kind: Any, script: Script) -> Any:
         return script.reply
     if kind is dict or origin is dict:
         return script.meta
+    if kind in (bool, int, float):
+        return kind()
     if origin is list or kind is list:
         item = _said(args[0] if args else ChatMessage, script)
         return None if item is None else [item]
@@ -172,11 +193,27 @@ def _said(kind: Any, script: Script) -> Any:
 
 def _embedding(component: Any) -> list[float]:
     size = getattr(component, "dimensions", None) or getattr(component, "dimension", None)
-    return [0.1] * (size if isinstance(size, int) else _DIMENSIONS)
+    return [0.1] * (size if isinstance(size, int) else _size_of_documents())
+
+
+def _size_of_documents() -> int:
+    """That of the embeddings which documents in memory have, perhaps computed before; else the usual one."""
+    documents = [thing for thing in gc.get_objects() if type(thing) is Document]
+    sizes = {len(document.embedding) for document in documents if document.embedding}
+    return next((size for size in sizes if size != _DIMENSIONS), _DIMENSIONS)
 
 
 def _embedded(component: Any, documents: list[Document]) -> list[Document]:
+    if "Sparse" in type(component).__name__:
+        return [replace(document, sparse_embedding=_SPARSE) for document in documents]
     return [replace(document, embedding=_embedding(component)) for document in documents]
+
+
+def _ranked(component: Any, inputs: dict[str, Any]) -> list[Document]:
+    """The documents as they came, as many as are wanted."""
+    most = inputs.get("top_k") or getattr(component, "top_k", None)
+    documents: list[Document] = inputs["documents"]
+    return documents[:most] if isinstance(most, int) else documents
 
 
 def _run(component: Any, script: Script, answer: _Answer) -> Callable[..., Any]:
@@ -186,7 +223,7 @@ def _run(component: Any, script: Script, answer: _Answer) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> dict[str, Any]:
         inputs = signature.bind(*args, **kwargs).arguments
         callback = _callback(component, inputs, requires_async=False)
-        script.asked.append(Asked(type(component).__name__, streams, _is_on_loop(), repr(inputs)))
+        script.asked.append(Asked(type(component).__name__, streams, bridge.on_loop_thread, repr(inputs)))
         if callback is not None:
             for chunk in script.chunks(component):
                 callback(chunk)
@@ -218,11 +255,3 @@ def _callback(component: Any, inputs: dict[str, Any], *, requires_async: bool) -
     given = inputs.get("streaming_callback")
     # Refuses what the real generator would.
     return select_streaming_callback(getattr(component, "streaming_callback", None), given, requires_async)  # type: ignore[call-overload]
-
-
-def _is_on_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -118,10 +118,13 @@ def _gone(old: str, new: str) -> str:
 def _is_guarded(node: ast.AST) -> bool:
     """Whether what fails to import in *node* is seen to there, or never runs."""
     if isinstance(node, ast.If):
-        return "TYPE_CHECKING" in ast.unparse(node.test)
-    if not isinstance(node, ast.Try):
+        return any(name in ast.unparse(node.test).lower() for name in ("type_checking", "version"))
+    if isinstance(node, ast.With):
+        caught = [text for item in node.items if "suppress(" in (text := ast.unparse(item.context_expr))]
+    elif isinstance(node, ast.Try):
+        caught = [ast.unparse(handler.type) if handler.type else "Exception" for handler in node.handlers]
+    else:
         return False
-    caught = [ast.unparse(handler.type) if handler.type else "Exception" for handler in node.handlers]
     return any(name in text for text in caught for name in _GUARDS)
 
 
@@ -137,6 +140,9 @@ def _contents_of_replies(tree: ast.Module) -> Iterator[tuple[int, str]]:
 def _names_of_replies(tree: ast.Module) -> tuple[set[str], set[str]]:
     """Names that hold lists of replies, and those that hold a reply."""
     lists, replies = {"replies"}, set[str]()
+    assigned = [node for node in ast.walk(tree) if isinstance(node, ast.Assign)]
+    if any(ast.unparse(node.targets[0]) == "replies" and not _is_replies(node.value, lists) for node in assigned):
+        lists.clear()  # they are somebody else's
     for node in ast.walk(tree):
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):

@@ -103,7 +103,7 @@ def _check(
     with redirect_stdout(sys.stderr):  # what wrappers print is no part of the results
         for models in places:
             wanted = [name for name in models.names if not chosen or name in chosen]
-            results += _go_through(Checker(models, app.config, Options(real, reply, timeout)), wanted)
+            results += _go_through(Checker(models, app, Options(real, reply, timeout)), wanted)
     click.echo(json.dumps(as_json(results, real=real), indent=2) if to_json else scorecard(results, real=real))
     if any(result.failed for result in results):
         raise SystemExit(1)

@@ -41,7 +41,7 @@ class Wrappers(pytest.Collector):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._checker = Checker(FolderModels(self.path), bare_app().config, Options())
+        self._checker = Checker(FolderModels(self.path), bare_app(), Options())
         self._results: dict[str, Result] = {}
 
     def collect(self) -> Iterator[pytest.Item]:

@@ -48,7 +48,7 @@ def check(folder: Path, name: str = "m", source: str | None = None, **options: A
 
 
 def checker(folder: Path, **options: Any) -> Checker:
-    return Checker(FolderModels(folder), bare_app().config, Options(**options))
+    return Checker(FolderModels(folder), bare_app(), Options(**options))
 
 
 def states(result: Result) -> dict[str, str]:

@@ -324,7 +324,7 @@ def test_models_that_an_application_serves_are_asked_as_they_are() -> None:
     registry = app.extensions["flaskcompat"].registry
     registry.failed["gone"] = "ValueError: no index"
     served = registry["a"]
-    checking = Checker(ServedModels(registry), app.config, Options())
+    checking = Checker(ServedModels(registry), app, Options())
     assert checking.names == ["a", "bad", "gone", "keeper", "other"]
     found = {name: checking.check(name) for name in checking.names}
     assert texts(found["a"]) == [] and len(states(found["a"])) == 5
@@ -340,7 +340,7 @@ def test_settings_and_keys_of_the_application_do_not_stand_in_the_way(tmp_path: 
     write(tmp_path, "m", method("from flask import current_app\nreturn current_app.config['OWN']"))
     app = make_app()
     app.config.update(OWN="x", SERVER_NAME="example.com", FLASKCOMPAT_API_KEYS="k", FLASKCOMPAT_MAX_GENERATIONS=1)
-    assert texts(Checker(FolderModels(tmp_path), app.config, Options()).check("m")) == []
+    assert texts(Checker(FolderModels(tmp_path), app, Options()).check("m")) == []
 
 
 def test_models_find_each_other_in_the_registry(tmp_path: Path) -> None:
