@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +25,21 @@ if TYPE_CHECKING:
 _HELP = """Check the wrappers in DIRECTORY: load each, ask it in every way that it answers, read its source.
 
 Scripted models answer in place of real ones, nothing goes over the network, and no key is needed. Without DIRECTORY:
-the folder of FLASKCOMPAT_PIPELINES_DIR, else {otherwise}.
+{otherwise}.
 
 The exit status is 1 where something failed, and 2 where nothing could be checked.
 """
+# Of a process that SIGINT ended, as shells tell it.
+_INTERRUPTED = 130
 _OPTIONS = [
     click.argument("directory", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path)),
-    click.option("--model", "chosen", multiple=True, metavar="NAME", help="Check this model alone; may be repeated."),
+    click.option(
+        "--model",
+        "chosen",
+        multiple=True,
+        metavar="NAME",
+        help="Check this model alone; may be repeated. All are loaded.",
+    ),
     click.option("--real", is_flag=True, help="Ask the real models, over the network."),
     click.option("--reply", metavar="TEXT", help="What scripted models say, where a wrapper reads it."),
     click.option(
@@ -54,9 +63,12 @@ def _command(run: Callable[..., None], otherwise: str) -> click.Command:
 def _for_app(directory: Path | None, **options: Any) -> None:
     from flaskcompat.checking.checker import ServedModels  # it needs the extension, which has this command
 
-    folder = directory or current_app.config["FLASKCOMPAT_PIPELINES_DIR"]
-    served: list[Models] = [ServedModels(state.registry) for state in states_of(current_app.extensions)]
-    _check(served if folder is None else [_in_folder(folder)], current_app, **options)
+    if directory is not None:
+        _check([_in_folder(directory)], current_app, **options)
+        return
+    states = states_of(current_app.extensions)
+    served = [ServedModels(state.registry, state.folder.path if state.folder else None) for state in states]
+    _check([*served], current_app, **options)
 
 
 def _alone(directory: Path | None, **options: Any) -> None:
@@ -70,7 +82,7 @@ def _alone(directory: Path | None, **options: Any) -> None:
 
 
 check_command = _command(_for_app, "what the application serves")
-standalone_check_command = _command(_alone, "./pipelines")
+standalone_check_command = _command(_alone, "the folder of FLASKCOMPAT_PIPELINES_DIR, else ./pipelines")
 
 
 def _in_folder(folder: Path | str) -> Models:
@@ -99,14 +111,60 @@ def _check(
         raise click.UsageError("there are no models: a folder has <name>/pipeline_wrapper.py or <name>/pipeline.yml")
     if unknown := [name for name in chosen if name not in names]:
         raise click.UsageError(f"there is no model {unknown[0]}; there are {', '.join(names)}")
-    results = []
-    with redirect_stdout(sys.stderr):  # what wrappers print is no part of the results
-        for models in places:
-            wanted = [name for name in models.names if not chosen or name in chosen]
-            results += _go_through(Checker(models, app, Options(real, reply, timeout)), wanted)
-    click.echo(json.dumps(as_json(results, real=real), indent=2) if to_json else scorecard(results, real=real))
-    if any(result.failed for result in results):
-        raise SystemExit(1)
+    results: list[Result] = []
+    try:
+        with _stdout_kept():
+            for models in places:
+                wanted = [name for name in models.names if not chosen or name in chosen]
+                results += _go_through(Checker(models, app, Options(real, reply, timeout)), wanted)
+    except KeyboardInterrupt:
+        _end_at_once(_INTERRUPTED)
+        raise SystemExit(_INTERRUPTED) from None
+    status = int(any(result.failed for result in results))
+    _print(json.dumps(as_json(results, real=real), indent=2) if to_json else scorecard(results, real=real))
+    if any(result.hangs for result in results):
+        _end_at_once(status)
+    if status:
+        raise SystemExit(status)
+
+
+def _is_console() -> bool:
+    """Whether stdout is the process's own: a test of the command has put another in its place."""
+    return sys.stdout is not None and sys.stdout is sys.__stdout__
+
+
+@contextmanager
+def _stdout_kept() -> Iterator[None]:
+    """Have what wrappers print, log and let their children print go to stderr: it is no part of the results."""
+    if not _is_console():
+        with redirect_stdout(sys.stderr):
+            yield
+        return
+    stdout = sys.stdout
+    stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        stdout.flush()  # a handler of logging may have written there
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _print(text: str) -> None:
+    # A text of a wrapper's may have characters that the terminal has not.
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _end_at_once(status: int) -> None:
+    """End the process, if it is for this command alone: the interpreter would wait for threads that may never end."""
+    if _is_console():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def _go_through(checker: Checker, names: list[str]) -> list[Result]:

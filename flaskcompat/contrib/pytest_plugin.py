@@ -1,13 +1,13 @@
 """Checks folders of wrappers as tests: ``pytest -p flaskcompat.contrib.pytest_plugin --flaskcompat-check DIR``.
 
 Or ``pytest_plugins = ["flaskcompat.contrib.pytest_plugin"]`` in a ``conftest.py``, and the ini option
-``flaskcompat_check``. Each model gives an item for each of load, chat, chat stream, responses, responses stream and
-files; those that it does not answer are skipped.
+``flaskcompat_check``, for whatever runs without naming some of the tests. Each model gives an item for each of load,
+chat, chat stream, responses, responses stream and files; those that it does not answer are skipped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ import pytest
 from flaskcompat.checking.checker import Checker, FolderModels, bare_app
 from flaskcompat.checking.findings import COLUMNS, Column, Result
 from flaskcompat.checking.options import Options
+from flaskcompat.runtime.loader import PIPELINE_FILES, WRAPPER_FILE, model_folders
+
+_FILES = (WRAPPER_FILE, *PIPELINE_FILES)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,34 +28,64 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("flaskcompat_check", type="paths", default=[], help=f"{about}; several on lines of their own")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-    # Before others choose among the items, as -k does.
-    given = [config.invocation_params.dir / name for name in config.getoption("--flaskcompat-check")]
-    for folder in given or config.getini("flaskcompat_check"):
-        if not Path(folder).is_dir():
-            raise pytest.UsageError(f"the folder {folder} of --flaskcompat-check does not exist")
-        collector: Wrappers = Wrappers.from_parent(session, name=Path(folder).name, path=Path(folder))
-        items.extend(collector.collect())
+def pytest_configure(config: pytest.Config) -> None:
+    start = config.invocation_params.dir
+    given = [start / name for name in config.getoption("--flaskcompat-check")]
+    folders = [path.resolve() for path in given or config.getini("flaskcompat_check")]
+    config.stash[_CHECKED] = {folder: _Checked(folder) for folder in folders}
+    if given or config.args_source is not pytest.Config.ArgsSource.ARGS:
+        named = [(start / arg.partition("::")[0]).resolve() for arg in config.args]
+        # Unless something of the folder is asked for alone.
+        config.args += [str(f) for f in folders if not any(path.is_relative_to(f) for path in named)]
 
 
-class Wrappers(pytest.Collector):
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Generator[None, Any, Any]:
+    found = yield
+    if file_path.name not in _FILES:
+        return found
+    directory = file_path.parent.resolve()
+    checked = parent.config.stash[_CHECKED].get(directory.parent)
+    if checked is None or directory.name not in checked.checker.names:
+        return found
+    is_first = next(name for name in _FILES if (directory / name).is_file()) == file_path.name
+    # In place of a module of tests, for which it may be taken where it is named.
+    return [Wrapper.from_parent(parent, path=file_path, checked=checked)] if is_first else []
+
+
+class _Checked:
     """A folder of wrappers; nothing of it is loaded before the first of its items runs."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._checker = Checker(FolderModels(self.path), bare_app(), Options())
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir() or not model_folders(folder):
+            raise pytest.UsageError(f"the folder {folder} of flaskcompat-check does not exist, or has no models")
+        try:
+            self.checker = Checker(FolderModels(folder), bare_app(), Options())
+        except ValueError as error:  # a setting
+            raise pytest.UsageError(str(error)) from None
         self._results: dict[str, Result] = {}
-
-    def collect(self) -> Iterator[pytest.Item]:
-        for model in self._checker.names:
-            for column in COLUMNS:
-                yield WrapperItem.from_parent(self, name=f"{model}[{column}]", model=model, column=column)
 
     def result(self, model: str) -> Result:
         if model not in self._results:
-            self._results[model] = self._checker.check(model)
+            self._results[model] = self.checker.check(model)
         return self._results[model]
+
+
+_CHECKED = pytest.StashKey[dict[Path, _Checked]]()
+
+
+class Wrapper(pytest.File):
+    """The file of a model."""
+
+    def __init__(self, *, checked: _Checked, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._checked = checked
+
+    def collect(self) -> Iterator[pytest.Item]:
+        model = self.path.resolve().parent.name
+        for column in COLUMNS:
+            name = f"{model}[{column}]"
+            yield WrapperItem.from_parent(self, name=name, checked=self._checked, model=model, column=column)
 
 
 class Unsound(Exception):
@@ -62,13 +95,12 @@ class Unsound(Exception):
 class WrapperItem(pytest.Item):
     """One model in one of its columns."""
 
-    def __init__(self, *, model: str, column: Column, **kwargs: Any) -> None:
+    def __init__(self, *, checked: _Checked, model: str, column: Column, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._model, self._column = model, column
+        self._checked, self._model, self._column = checked, model, column
 
     def runtest(self) -> None:
-        assert isinstance(self.parent, Wrappers)
-        result = self.parent.result(self._model)
+        result = self._checked.result(self._model)
         if failures := result.failures(self._column):
             raise Unsound("\n".join(finding.text for finding in failures))
         if self._column not in result.looked_at:
