@@ -140,9 +140,8 @@ def _contents_of_replies(tree: ast.Module) -> Iterator[tuple[int, str]]:
 def _names_of_replies(tree: ast.Module) -> tuple[set[str], set[str]]:
     """Names that hold lists of replies, and those that hold a reply."""
     lists, replies = {"replies"}, set[str]()
-    assigned = [node for node in ast.walk(tree) if isinstance(node, ast.Assign)]
-    if any(ast.unparse(node.targets[0]) == "replies" and not _is_replies(node.value, lists) for node in assigned):
-        lists.clear()  # they are somebody else's
+    if any(_takes_the_name(node) for node in ast.walk(tree)):
+        lists.clear()
     for node in ast.walk(tree):
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
@@ -156,6 +155,14 @@ def _names_of_replies(tree: ast.Module) -> tuple[set[str], set[str]]:
                 if _is_replies(value, lists):
                     replies.add(name)
     return lists, replies
+
+
+def _takes_the_name(node: ast.AST) -> bool:
+    """Whether ``replies`` is made here of something else, such as the choices of OpenAI's SDK."""
+    match node:
+        case ast.Assign(targets=[ast.Name(id="replies")], value=ast.ListComp(elt=ast.Attribute(attr=attr))):
+            return attr != "replies"
+    return False
 
 
 def _is_replies(node: ast.expr, lists: set[str]) -> bool:

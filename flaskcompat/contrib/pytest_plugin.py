@@ -85,7 +85,9 @@ class Wrapper(pytest.File):
         model = self.path.resolve().parent.name
         for column in COLUMNS:
             name = f"{model}[{column}]"
-            yield WrapperItem.from_parent(self, name=name, checked=self._checked, model=model, column=column)
+            # As a text, of which pytest knows what stands in brackets; by the name alone --lf finds nothing.
+            id = f"{self.nodeid}::{name}"
+            yield WrapperItem.from_parent(self, name=name, nodeid=id, checked=self._checked, model=model, column=column)
 
 
 class Unsound(Exception):

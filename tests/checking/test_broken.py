@@ -8,6 +8,8 @@ from pathlib import Path
 import haystack.version
 import pytest
 
+from flaskcompat.checking import runs
+
 from .folders import HEAD, check, gate, method, states, texts, write
 
 EMPTY_CLASS = "class PipelineWrapper(BasePipelineWrapper):\n"
@@ -64,6 +66,13 @@ NOT_ANSWERED = {
         method("raise APIError('Only on Sundays.', status=403)"),
         {"chat": "answers 403: Only on Sundays.", "chat stream": "answers 403: Only on Sundays."},
     ),
+    "logs_another_error": (
+        method(
+            "try:\n    raise ValueError('first')\nexcept ValueError:\n    log.opt(exception=True).error('on')\n"
+            "raise APIError('All is down.', status=503)"
+        ),
+        {"chat": "answers 503: All is down.", "chat stream": "answers 503: All is down."},
+    ),
     "empty": (method("return ''"), dict.fromkeys(("chat", "chat stream"), "answers nothing")),
     "none": (
         method("pass"),
@@ -118,6 +127,10 @@ NOT_ANSWERED = {
         "        return {'id': filename + content}\n",
         {"files": "TypeError: can only concatenate str"},
     ),
+    "upload_exits": (
+        f"import sys\n{HEAD}\n{EMPTY_CLASS}    def run_file_upload(self, *args):\n        sys.exit(3)\n",
+        {"files": "SystemExit: 3 (m/pipeline_wrapper.py:"},
+    ),
     "upload_signature": (
         f"{HEAD}\n{EMPTY_CLASS}    def run_file_upload(self, file):\n        return {{}}\n",
         {"files": "run_file_upload(file) is called with (filename, content_type, content, purpose)"},
@@ -149,6 +162,29 @@ class PipelineWrapper(BasePipelineWrapper):
 """
     found = texts(check(tmp_path, source=source))
     assert found == ["chat: does not give the model the question where the content is a list of parts"]
+
+
+def test_stream_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "MOST_EVENTS", 50)
+    source = method("yield 'x'\nwhile body.get('stream'):\n    yield 'x'")
+    assert texts(check(tmp_path, source=source)) == ["chat stream: does not end: more than 50 events"]
+
+
+@pytest.mark.usefixtures("_gate")
+def test_threads_that_a_wrapper_started_are_not_where_it_hangs(tmp_path: Path) -> None:
+    body = """
+    def setup(self):
+        threading.Thread(target=self.beside, daemon=True).start()
+
+    def beside(self):
+        gate.wait()
+
+    def run_response(self, model, items, body):
+        return gate.wait()
+"""
+    source = f"{HEAD}\nimport threading\nfrom tests.checking.folders import gate\n\n{EMPTY_CLASS}{body}"
+    line = source.splitlines().index("        return gate.wait()") + 1
+    assert f", at m/pipeline_wrapper.py:{line}" in texts(check(tmp_path, source=source, timeout=0.3))[0]
 
 
 @pytest.fixture

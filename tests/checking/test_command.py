@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,11 @@ from flask import Flask
 from flaskcompat import FlaskCompat
 from flaskcompat.commands.check import standalone_check_command
 
-from ..support import make_app, returning
-from .folders import method, write
+from ..support import eventually, make_app, returning
+from .folders import gate, method, write
+
+ASYNC = "run_chat_completion_async"
+THREADS = "\nimport threading\n"
 
 
 @pytest.fixture
@@ -86,11 +91,14 @@ def test_folder_of_the_environment_else_pipelines(folder: Path, monkeypatch: pyt
     assert "\ngood " in check().stdout
 
 
-def test_command_of_an_application_checks_its_folder_or_what_it_serves(folder: Path) -> None:
-    app = make_app(served=returning("x"))
-    assert "\nserved  ok" in check(app=app).stdout
+def test_command_of_an_application_checks_what_it_serves_and_could_not_load(folder: Path) -> None:
+    app = Flask("host")
     app.config["FLASKCOMPAT_PIPELINES_DIR"] = str(folder)
-    assert "\ngood " in check(app=app).stdout
+    FlaskCompat(app).registry.add("served", returning("x"))
+    found = check(app=app).stdout
+    for model in ("good    ok", "served  ok", "late    ok    ok    FAIL", "unread  FAIL"):
+        assert f"\n{model}" in found
+    assert "midway (late/pipeline_wrapper.py:15)" in found
     other = folder / "other"
     write(other, "another", method("return 'x'"))
     assert "\nanother  ok" in check(other, app=app).stdout
@@ -116,6 +124,35 @@ def test_results_as_json_hold_nothing_that_a_wrapper_prints(folder: Path) -> Non
     assert finding["column"] == "chat stream" and finding["fails"] and "midway" in finding["text"]
 
 
+def interrupting(folder: Path, body: str) -> int:
+    """The status of a check that a user interrupts while a wrapper is at *body*, where *it()* sends the signal."""
+    interrupt = """
+import signal, threading
+from tests.checking.folders import gate
+
+def it():
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    gate.wait()
+"""
+    gate.clear()
+    try:
+        write(folder, "good", f"{interrupt}{body}")
+        return check(folder, "--model", "good").exit_code
+    finally:
+        gate.set()
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to a thread")
+@pytest.mark.parametrize(
+    "body",
+    [method("it()"), method("yield 'a'\nit()"), method("return 'x'") + "\n    def setup(self):\n        it()\n"],
+    ids=["asked", "streamed", "loaded"],
+)
+def test_interrupt_ends_it(folder: Path, body: str) -> None:
+    assert interrupting(folder, body) == 130
+    assert eventually(lambda: not [t for t in threading.enumerate() if t.name == "flaskcompat-check"])
+
+
 def run(*args: str, **environ: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "HAYSTACK_TELEMETRY_ENABLED": "False", **environ}
     return subprocess.run([sys.executable, *args], capture_output=True, text=True, timeout=120, env=env)
@@ -124,6 +161,29 @@ def run(*args: str, **environ: str) -> subprocess.CompletedProcess[str]:
 def test_console_command_loads_no_application(folder: Path) -> None:
     done = run("-m", "flaskcompat", "check", str(folder), FLASKCOMPAT_STRICT="1", FLASKCOMPAT_PIPELINES_DIR=str(folder))
     assert done.returncode == 1 and "3 models, 2 failed" in done.stdout and done.stderr == ""
+
+
+def test_hang_does_not_keep_the_process(folder: Path) -> None:
+    write(folder, "good", method("await asyncio.to_thread(threading.Event().wait)", ASYNC, "async def") + THREADS)
+    done = run("-m", "flaskcompat", "check", str(folder), "--model", "good", "--timeout", "0.3")
+    assert done.returncode == 1 and "hangs: no end after 0.3 s" in done.stdout
+
+
+def test_stdout_is_the_json_alone_and_any_encoding_can_show_the_rest(folder: Path) -> None:
+    body = """
+subprocess.run([sys.executable, "-c", "print('of a child')"])
+os.write(1, b"raw")
+logging.getLogger("own").warning("logged")
+raise ValueError("\\u65e5\\ud800")
+"""
+    head = "import logging, os, subprocess, sys\n\nlogging.basicConfig(stream=sys.__stdout__, level=logging.WARNING)\n"
+    write(folder, "good", f"{head}{method(body)}")
+    done = run("-m", "flaskcompat", "check", str(folder), "--model", "good", "--json")
+    [model] = json.loads(done.stdout)["models"]
+    assert "ValueError: \u65e5\\ud800" in model["findings"][0]["text"]
+    assert all(text in done.stderr for text in ("of a child", "raw", "logged"))
+    done = run("-m", "flaskcompat", "check", str(folder), "--model", "good", PYTHONIOENCODING="cp1252")
+    assert done.returncode == 1 and "ValueError: \\u65e5\\ud800" in done.stdout
 
 
 def test_without_openai_the_types_are_not_checked(folder: Path) -> None:

@@ -39,9 +39,40 @@ def test_ini_option_and_choice_by_name_beside_own_tests(pytester: pytest.Pyteste
 
 
 @pytest.mark.usefixtures("project")
-def test_folder_that_does_not_exist_is_misuse(pytester: pytest.Pytester) -> None:
-    done = pytester.runpytest_inprocess("-p", PLUGIN, "--flaskcompat-check", "other")
-    assert done.ret == pytest.ExitCode.USAGE_ERROR and "does not exist" in done.stderr.str()
+@pytest.mark.parametrize("folder", ["other", "wrappers/good"])
+def test_folder_without_models_is_misuse(pytester: pytest.Pytester, folder: str) -> None:
+    done = pytester.runpytest_inprocess("-p", PLUGIN, "--flaskcompat-check", folder)
+    assert done.ret == pytest.ExitCode.USAGE_ERROR and "does not exist, or has no models" in done.stderr.str()
+
+
+@pytest.mark.usefixtures("project")
+def test_setting_that_cannot_be_read_is_misuse(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLASKCOMPAT_KEEP_ALIVE", "often")
+    done = pytester.runpytest_inprocess("-p", PLUGIN, "--flaskcompat-check", "wrappers")
+    assert done.ret == pytest.ExitCode.USAGE_ERROR and "FLASKCOMPAT_KEEP_ALIVE" in done.stderr.str()
+
+
+@pytest.mark.usefixtures("project")
+def test_what_failed_last_is_found_again(pytester: pytest.Pytester) -> None:
+    given = ("-p", PLUGIN, "--flaskcompat-check", "wrappers", "--lf")
+    pytester.runpytest_inprocess(*given).assert_outcomes(failed=1, passed=5, skipped=6)
+    pytester.runpytest_inprocess(*given).assert_outcomes(failed=1)
+
+
+def test_ids_tell_folders_apart_and_can_be_given_back(pytester: pytest.Pytester, project: Path) -> None:
+    write(project / "more" / "wrappers", "good", method("return 'x'"))
+    given = ("-p", PLUGIN, "--flaskcompat-check", "wrappers", "--flaskcompat-check", "more/wrappers")
+    done = pytester.runpytest_inprocess(*given, "-v", "-k", "good")
+    ids = [f"{folder}/good/pipeline_wrapper.py::good[chat stream]" for folder in ("wrappers", "more/wrappers")]
+    assert all(f"{id} PASSED" in done.stdout.str() for id in ids)
+    pytester.runpytest_inprocess(*given, *ids).assert_outcomes(passed=2)
+
+
+def test_ini_option_is_not_for_those_who_name_a_test(pytester: pytest.Pytester, project: Path) -> None:
+    (project / "pytest.ini").write_text("[pytest]\nflaskcompat_check = wrappers\n")
+    (project / "test_own.py").write_text("def test_own():\n    pass\n")
+    done = pytester.runpytest_inprocess("-p", PLUGIN, "test_own.py::test_own")
+    done.assert_outcomes(passed=1)
 
 
 @pytest.mark.usefixtures("project")

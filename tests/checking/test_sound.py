@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import socket
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import indent
@@ -16,6 +18,7 @@ import flaskcompat
 from flaskcompat import BasePipelineWrapper
 from flaskcompat.checking.checker import Checker, FolderModels, ServedModels
 from flaskcompat.checking.mock import PLACEHOLDER, REPLY, Script, scripted
+from flaskcompat.checking.network import NoNetwork, no_network
 from flaskcompat.checking.options import Options
 
 from ..support import make_app, returning
@@ -134,6 +137,50 @@ SOUND = {
         "from haystack.components.retrievers.in_memory import InMemoryEmbeddingRetriever\n"
         "from haystack.document_stores.in_memory import InMemoryDocumentStore\n",
     ),
+    "embeddings_computed_before": wrapper(
+        "store = InMemoryDocumentStore()\n"
+        "store.write_documents([Document(content='a', embedding=[0.1] * 77)])\n"
+        "self.pipeline = InMemoryEmbeddingRetriever(store)",
+        "vector = OpenAITextEmbedder().run(question)['embedding']\n"
+        "return self.pipeline.run(query_embedding=vector)['documents'][0].content",
+        "from haystack import Document\n"
+        "from haystack.components.embedders import OpenAITextEmbedder\n"
+        "from haystack.components.retrievers.in_memory import InMemoryEmbeddingRetriever\n"
+        "from haystack.document_stores.in_memory import InMemoryDocumentStore\n",
+    ),
+    "sparse_embeddings_and_a_ranker": wrapper(
+        "self.embedder, self.ranker = Sparse(), Ranker()\nself.ranker.warm_up()",
+        "documents = [Document(content=text) for text in 'ab']\n"
+        "ranked = self.ranker.run(question, documents)['documents']\n"
+        "return f\"{self.embedder.run(question)['sparse_embedding'].indices}{len(ranked)}\"",
+        "from haystack import Document\nfrom haystack.dataclasses import SparseEmbedding\n"
+        "@component\nclass Sparse:\n"
+        "    @component.output_types(sparse_embedding=SparseEmbedding)\n"
+        "    def run(self, text: str):\n        raise RuntimeError\n"
+        "@component\nclass Ranker:\n    top_k = 1\n"
+        "    def warm_up(self):\n        raise RuntimeError\n"
+        "    @component.output_types(documents=list[Document])\n"
+        "    def run(self, query: str, documents: list[Document]):\n        raise RuntimeError\n",
+    ),
+    "numbers_and_details": wrapper(
+        "pass",
+        "said = Own().run(question)\nusage = OpenAIChatGenerator().run(question)['replies'][0].meta['usage']\n"
+        "return f\"{said['cost']:.2f} {said['sure']} {usage['completion_tokens_details']['reasoning_tokens']}\"",
+        OWN.format(outputs="replies=list[str], cost=float, sure=bool"),
+    ),
+    "cache": wrapper(
+        "self.cache = {}",
+        "if question not in self.cache:\n"
+        "    self.cache[question] = OpenAIChatGenerator().run(question)['replies'][0].text\n"
+        "return self.cache[question]",
+    ),
+    "by_turns": wrapper("self.turns = itertools.cycle('ab')", "return next(self.turns)", "import itertools"),
+    "loop_and_signals": wrapper(
+        "self.hello = asyncio.get_event_loop().run_until_complete(asyncio.sleep(0, 'hello'))\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_DFL)",
+        "return self.hello",
+        "import signal",
+    ),
     "events_and_citations": wrapper(
         "pass",
         "yield PipelineEvent('status', {'description': 'Looking'})\n"
@@ -184,6 +231,7 @@ def test_reply_is_what_a_wrapper_reads(tmp_path: Path) -> None:
     source = wrapper("pass", answer, "import json")
     assert "JSONDecodeError" in texts(check(tmp_path, source=source))[0]
     assert texts(check(tmp_path, source=source, reply='{"say": "x"}')) == []
+    assert "chat: answers nothing" in texts(check(tmp_path, source=SOUND["made_for_each_request"], reply=""))[0]
 
 
 def test_what_a_generator_refuses_is_refused_under_the_script(tmp_path: Path) -> None:
@@ -214,6 +262,39 @@ class PipelineWrapper(BasePipelineWrapper):
     result = check(tmp_path, source=source)
     assert not result.failed, texts(result)
     assert any("blocks the event loop while OpenAIChatGenerator runs" in text for text in texts(result, fails=False))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "return asyncio.run(answer(question))",
+        "return 'yes' if OpenAIChatGenerator().run(question)['replies'] else 'no'",
+    ],
+    ids=["on_a_loop_of_its_own", "that_is_not_the_answer"],
+)
+def test_model_that_is_asked_as_it_may_be_is_no_warning(tmp_path: Path, answer: str) -> None:
+    of_its_own = "async def answer(question):\n    return str(len(OpenAIChatGenerator().run(question)))\n"
+    assert check(tmp_path, source=wrapper("pass", answer, of_its_own)).findings == []
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        (
+            f"{HEAD}\nclass PipelineWrapper(BasePipelineWrapper):\n    def run_file_upload(self, *args):\n"
+            "        raise APIError('Only PDF.', status=415)\n",
+            ["files: answers 415: Only PDF.: not checked"],
+        ),
+        (
+            method("raise APIError('Who are you?', status=401)"),
+            [f"{column}: answers 401: Who are you?: not checked" for column in ("chat", "chat stream")],
+        ),
+    ],
+    ids=["upload", "header"],
+)
+def test_refusal_of_what_a_check_sends_is_a_warning(tmp_path: Path, source: str, found: list[str]) -> None:
+    result = check(tmp_path, source=source)
+    assert (texts(result), texts(result, fails=False), states(result)) == ([], found, {"load": "ok"})
 
 
 @pytest.fixture
@@ -276,6 +357,19 @@ def test_network_is_refused_and_named(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["sendto", "gethostbyname", "gethostbyname_ex"])
+def test_datagrams_and_names_are_refused(name: str) -> None:
+    with no_network(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own, pytest.raises(NoNetwork, match="192.0"):
+        own.sendto(b"x", ("192.0.2.1", 9)) if name == "sendto" else getattr(socket, name)("192.0.2.1")
+
+
+def test_proxy_on_this_machine_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    with no_network():
+        assert "https" not in urllib.request.getproxies_environment()
+    assert urllib.request.getproxies_environment()["https"] == "http://127.0.0.1:9"
+
+
 def test_real_models_are_asked_only_when_told(tmp_path: Path) -> None:
     own = OWN.format(outputs="replies=list[str]").replace("def warm_up", "def not_called")
     source = wrapper("pass", "return Own().run(question)['replies'][0]", own)
@@ -336,11 +430,22 @@ def test_models_that_an_application_serves_are_asked_as_they_are() -> None:
     assert stored == []
 
 
-def test_settings_and_keys_of_the_application_do_not_stand_in_the_way(tmp_path: Path) -> None:
-    write(tmp_path, "m", method("from flask import current_app\nreturn current_app.config['OWN']"))
+def test_of_the_application_there_are_settings_and_extensions_but_no_keys(tmp_path: Path) -> None:
+    body = "return current_app.config['OWN'] + current_app.extensions['own']"
+    write(tmp_path, "m", f"from flask import current_app\n{method(body)}")
     app = make_app()
+    app.extensions["own"] = "y"
     app.config.update(OWN="x", SERVER_NAME="example.com", FLASKCOMPAT_API_KEYS="k", FLASKCOMPAT_MAX_GENERATIONS=1)
+    app.config["FLASKCOMPAT_PAGE"] = True
     assert texts(Checker(FolderModels(tmp_path), app, Options()).check("m")) == []
+
+
+def test_models_may_ask_each_other(tmp_path: Path) -> None:
+    write(tmp_path, "z", method("return 'of another'"))
+    asked = '{"model": "z", "messages": messages}'
+    body = f"answer = current_app.test_client().post('/v1/chat/completions', json={asked})"
+    source = f"from flask import current_app\n{method(body + chr(10) + 'return answer.get_json()')}"
+    assert texts(check(tmp_path, "a", source)) == []
 
 
 def test_models_find_each_other_in_the_registry(tmp_path: Path) -> None:
