@@ -145,13 +145,16 @@ _Answer = Callable[[dict[str, Any]], dict[str, Any]]
 def _answer_of(component: Any, script: Script) -> _Answer | None:
     """What *component* answers where it stands for a model; None where it does not."""
     outputs = _socket_types(component, "__haystack_output__")
+    # Once it is wanted, and once: looking for its size takes a while.
+    embedding = functools.cache(lambda: _embedding(component))
     if "embedding" in outputs:
-        return lambda inputs: {"embedding": _embedding(component), "meta": {}}
+        return lambda inputs: {"embedding": [*embedding()], "meta": {}}
     if "sparse_embedding" in outputs:
         return lambda inputs: {"sparse_embedding": _SPARSE, "meta": {}}
     name = type(component).__name__
     if "documents" in outputs and name.endswith("Embedder"):
-        return lambda inputs: {"documents": _embedded(component, inputs["documents"]), "meta": {}}
+        given = (lambda: {"sparse_embedding": _SPARSE}) if "Sparse" in name else (lambda: {"embedding": [*embedding()]})
+        return lambda inputs: {"documents": [replace(d, **given()) for d in inputs["documents"]], "meta": {}}
     # An agent or a pipeline that is a component streams, too: what is inside of it is scripted.
     if hasattr(component, "chat_generator") or hasattr(component, "pipeline"):
         return None
@@ -201,12 +204,6 @@ def _size_of_documents() -> int:
     documents = [thing for thing in gc.get_objects() if type(thing) is Document]
     sizes = {len(document.embedding) for document in documents if document.embedding}
     return next((size for size in sizes if size != _DIMENSIONS), _DIMENSIONS)
-
-
-def _embedded(component: Any, documents: list[Document]) -> list[Document]:
-    if "Sparse" in type(component).__name__:
-        return [replace(document, sparse_embedding=_SPARSE) for document in documents]
-    return [replace(document, embedding=_embedding(component)) for document in documents]
 
 
 def _ranked(component: Any, inputs: dict[str, Any]) -> list[Document]:
