@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 
 from flaskcompat.checking.contract import CONTRACTS, QUESTION, Contract, Said
 from flaskcompat.checking.findings import Column, Result
-from flaskcompat.checking.hearing import Heard, Raised, Source, TookTooLong, hearing, place_in, standing_at, why, within
+from flaskcompat.checking.hearing import Heard, Source, TookTooLong, hearing, place_in, standing_at, why, within
 from flaskcompat.checking.mock import Asked, Script
 from flaskcompat.runtime.registry import Model
 from flaskcompat.runtime.wrapper import implements
@@ -174,9 +174,6 @@ class Asker:
                 answer = within(self.timeout, upload)
             except TookTooLong:
                 self._fail("files", self._too_long())
-                return
-            except Raised as raised:  # sys.exit()
-                self._fail("files", why(raised.error, self.source))
                 return
         if answer.status != 200:
             self._refused("files", heard, answer.status, answer.told)

@@ -127,10 +127,6 @@ NOT_ANSWERED = {
         "        return {'id': filename + content}\n",
         {"files": "TypeError: can only concatenate str"},
     ),
-    "upload_exits": (
-        f"import sys\n{HEAD}\n{EMPTY_CLASS}    def run_file_upload(self, *args):\n        sys.exit(3)\n",
-        {"files": "SystemExit: 3 (m/pipeline_wrapper.py:"},
-    ),
     "upload_signature": (
         f"{HEAD}\n{EMPTY_CLASS}    def run_file_upload(self, file):\n        return {{}}\n",
         {"files": "run_file_upload(file) is called with (filename, content_type, content, purpose)"},
@@ -173,13 +169,11 @@ def test_stream_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.usefixtures("_gate")
 def test_threads_that_a_wrapper_started_are_not_where_it_hangs(tmp_path: Path) -> None:
     body = """
-    def setup(self):
-        threading.Thread(target=self.beside, daemon=True).start()
-
     def beside(self):
         gate.wait()
 
     def run_response(self, model, items, body):
+        threading.Thread(target=self.beside, daemon=True).start()
         return gate.wait()
 """
     source = f"{HEAD}\nimport threading\nfrom tests.checking.folders import gate\n\n{EMPTY_CLASS}{body}"
