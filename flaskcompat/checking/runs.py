@@ -208,7 +208,8 @@ class Asker:
         """Note an answer that is an error; one that asks for what a check does not send is no fault."""
         reason = before + self._reason(heard, status, told)
         if status == 401 or (column == "files" and status < 500):
-            self.result.looked_at.discard(column)
+            if not before:
+                self.result.looked_at.discard(column)
             self._warn(column, f"{reason}: not checked")
         else:
             self._fail(column, reason)

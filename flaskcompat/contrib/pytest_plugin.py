@@ -106,8 +106,9 @@ class WrapperItem(pytest.Item):
         if failures := result.failures(self._column):
             raise Unsound("\n".join(finding.text for finding in failures))
         if self._column not in result.looked_at:
+            refused = next((finding.text for finding in result.findings if finding.column == self._column), None)
             unloaded = result.failures("load")
-            pytest.skip(f"{self._model} is not loaded" if unloaded else f"{self._model} does not answer there")
+            pytest.skip(refused or f"{self._model} {'is not loaded' if unloaded else 'does not answer there'}")
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
         if isinstance(excinfo.value, Unsound):
