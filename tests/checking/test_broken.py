@@ -178,7 +178,7 @@ def test_threads_that_a_wrapper_started_are_not_where_it_hangs(tmp_path: Path) -
 """
     source = f"{HEAD}\nimport threading\nfrom tests.checking.folders import gate\n\n{EMPTY_CLASS}{body}"
     line = source.splitlines().index("        return gate.wait()") + 1
-    assert f", at m/pipeline_wrapper.py:{line}" in texts(check(tmp_path, source=source, timeout=0.3))[0]
+    assert f", at m/pipeline_wrapper.py:{line}" in texts(check(tmp_path, source=source, timeout=1.0))[0]
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ HANGING = {
 def test_wrapper_that_hangs(tmp_path: Path, name: str) -> None:
     body, reasons = HANGING[name]
     source = f"{HEAD}\nfrom tests.checking.folders import gate\n\n\n{EMPTY_CLASS}{body}"
-    found = texts(check(tmp_path, source=source, timeout=0.3))
+    found = texts(check(tmp_path, source=source, timeout=1.0))
     assert len(found) == len(reasons), found
     for text, (column, reason) in zip(found, reasons.items(), strict=True):
         assert text.startswith(f"{column}: {reason}")
