@@ -192,23 +192,23 @@ def _gate() -> Iterator[None]:
 HANGING = {
     "setup": (
         "    def setup(self):\n        gate.wait()\n    def run_response(self, *args):\n        return ''\n",
-        {"load": "hangs: not loaded after 0.3 s, at m/pipeline_wrapper.py:16"},
+        {"load": "hangs: not loaded after 1 s, at m/pipeline_wrapper.py:16"},
     ),
     "sync": (
         "    def run_response(self, model, items, body):\n        gate.wait()\n",
-        dict.fromkeys(("responses", "responses stream"), "hangs: no end after 0.3 s, at m/pipeline_wrapper.py:16"),
+        dict.fromkeys(("responses", "responses stream"), "hangs: no end after 1 s, at m/pipeline_wrapper.py:16"),
     ),
     "midway": (
         "    def run_chat_completion(self, model, messages, body):\n        yield 'a'\n        gate.wait()\n",
-        {"chat": "hangs: no end after 0.3 s", "chat stream": "hangs: no end after 0.3 s"},
+        {"chat": "hangs: no end after 1 s", "chat stream": "hangs: no end after 0.3 s"},
     ),
     "async": (
         "    async def run_response_async(self, model, items, body):\n        await asyncio.Event().wait()\n",
-        {"responses": "hangs: no end after 0.3 s", "responses stream": "hangs: no end after 0.3 s"},
+        {"responses": "hangs: no end after 1 s", "responses stream": "hangs: no end after 0.3 s"},
     ),
     "upload": (
         "    def run_file_upload(self, filename, content_type, content, purpose):\n        gate.wait()\n",
-        {"files": "hangs: no end after 0.3 s, at m/pipeline_wrapper.py:16"},
+        {"files": "hangs: no end after 1 s, at m/pipeline_wrapper.py:16"},
     ),
 }
 
