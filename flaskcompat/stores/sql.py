@@ -32,6 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import Pool
 from sqlalchemy.types import BigInteger, Boolean, Double, Integer, String
 
 from flaskcompat.log import log
@@ -134,6 +135,7 @@ class SqlRecords:
         self._engine = _make_engine(check_url(url))
         self._reading = self._engine.execution_options(reads=True)
         self._is_ready = False
+        self._closed_pool: Pool | None = None
         self._reset()
         if hasattr(os, "register_at_fork"):  # not on Windows
             os.register_at_fork(after_in_child=_in_child(weakref.ref(self)))
@@ -356,6 +358,8 @@ class SqlRecords:
             return list(connection.execute(wanted).scalars())
 
     def close(self) -> None:
+        """Close the connections; those that somebody is busy with when they are done."""
+        self._closed_pool = self._engine.pool
         self._engine.dispose()
 
     def _is_alive(self) -> Any:
@@ -373,6 +377,10 @@ class SqlRecords:
                 raise
             log.opt(exception=error).error("the database did not answer in order")
             raise StorageUnavailable from None
+        finally:
+            if self._closed_pool is not None:  # meanwhile
+                self._closed_pool.dispose()
+                self._engine.dispose()
 
     def _make_ready(self) -> None:
         with self._lock:

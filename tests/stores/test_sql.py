@@ -247,3 +247,16 @@ def test_value_that_a_database_does_not_take_hurts_nobody_else(
     assert records.get("response", "alice", "good") is not None
     assert "s3cret" not in caplog.text
     records.close()
+
+
+def test_connection_that_is_in_use_is_closed_when_it_is_done(sqlite_url: str) -> None:
+    records = SqlRecords(sqlite_url)
+    open_ones: list[object] = []
+    sqlalchemy.event.listen(records._engine, "connect", lambda connection, _: open_ones.append(connection))
+    sqlalchemy.event.listen(records._engine, "close", lambda connection, _: open_ones.remove(connection))
+    with records._transaction(reads=True) as connection:
+        records.close()
+        connection.execute(sqlalchemy.text("select 1"))
+    assert open_ones == []
+    assert records.get("response", "", "resp_0") is None  # who comes too late is answered
+    assert open_ones == []
