@@ -132,10 +132,14 @@ def it():
     gate.wait()
 """
     gate.clear()
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell has its jobs in the background ignore it
     try:
         write(folder, "good", f"{interrupt}{body}")
         return check(folder, "--model", "good").exit_code
     finally:
+        signal.signal(signal.SIGINT, before)
         gate.set()
 
 
