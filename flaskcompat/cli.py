@@ -14,7 +14,7 @@ from flask.cli import ScriptInfo
 from flaskcompat._version import __version__
 from flaskcompat.runtime.registry import Model
 from flaskcompat.runtime.reloading import Reloader
-from flaskcompat.runtime.state import states_of
+from flaskcompat.runtime.state import models_of, states_of
 from flaskcompat.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_THREADS, serve
 from flaskcompat.stores.opening import open_stores
 
@@ -23,9 +23,7 @@ _QUESTION = "What can you do?"
 
 def start_screen(app: Flask, host: str, port: int) -> str:
     """What is served and where, and a line to try it with."""
-    registries = [state.registry for state in states_of(app.extensions)]
-    models = [model for registry in registries for model in registry]
-    failed = [item for registry in registries for item in sorted(registry.failed.items())]
+    models, failed = models_of(app.extensions)
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{port}"
     names = [*(model.name for model in models), *dict(failed)]

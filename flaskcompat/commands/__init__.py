@@ -8,7 +8,7 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
-from flaskcompat.runtime.state import states_of
+from flaskcompat.runtime.state import models_of, states_of
 
 # Those that have a module each.
 _MODULES = {
@@ -38,9 +38,7 @@ commands = _Commands("flaskcompat", help="Look at the models, ask one, and look 
 @commands.command("models", short_help="List the models, and those that failed to load.")
 def models_command() -> None:
     """List the models with what they answer, and those that failed to load; the exit status tells whether any did."""
-    registries = [state.registry for state in states_of(current_app.extensions)]
-    models = [model for registry in registries for model in registry]
-    failed = [item for registry in registries for item in sorted(registry.failed.items())]
+    models, failed = models_of(current_app.extensions)
     width = max((len(name) for name in [*(model.name for model in models), *dict(failed)]), default=0)
     for model in models:
         click.echo(f"{model.name:<{width}}  {', '.join(model.surfaces)}")

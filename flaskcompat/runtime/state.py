@@ -12,7 +12,7 @@ from flaskcompat.runtime.fetching import Fetcher
 from flaskcompat.runtime.following import Followers
 from flaskcompat.runtime.keys import Keys
 from flaskcompat.runtime.loader import PipelinesFolder
-from flaskcompat.runtime.registry import Registry
+from flaskcompat.runtime.registry import Model, Registry
 from flaskcompat.stores.opening import Stores
 
 #: Where an application keeps its state: ``app.extensions[EXTENSION]``. One that has the API more than once has the
@@ -59,3 +59,10 @@ class State:
 def states_of(extensions: Mapping[str, object]) -> list[State]:
     """The states of an application, by its ``extensions``; the first one is of the API that was added first."""
     return [value for value in extensions.values() if isinstance(value, State)]
+
+
+def models_of(extensions: Mapping[str, object]) -> tuple[list[Model], list[tuple[str, str]]]:
+    """The models of an application, by its ``extensions``, and the names of those that failed to load, with why."""
+    registries = [state.registry for state in states_of(extensions)]
+    failed = [item for registry in registries for item in sorted(registry.failed.items())]
+    return [model for registry in registries for model in registry], failed

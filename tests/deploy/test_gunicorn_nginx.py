@@ -193,4 +193,8 @@ def test_nginx_alone_says_that_nobody_is_there(tmp_path: Path) -> None:
 def test_hook_for_numbers_does_nothing_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    runpy.run_path(str(FOLDER / "gunicorn.conf.py"))["child_exit"](None, SimpleNamespace(pid=7))
+    child_exit = runpy.run_path(str(FOLDER / "gunicorn.conf.py"))["child_exit"]
+    assert child_exit(None, SimpleNamespace(pid=7)) is None
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "somewhere")
+    with pytest.raises(ImportError):  # what it would have asked for otherwise
+        child_exit(None, SimpleNamespace(pid=7))
