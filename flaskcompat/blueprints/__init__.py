@@ -21,7 +21,8 @@ from flaskcompat.blueprints import (
 from flaskcompat.blueprints.access import authenticate
 from flaskcompat.blueprints.failures import error_response
 from flaskcompat.blueprints.fallback import add_fallback, endpoint_prefix
-from flaskcompat.blueprints.requests import current_request, request_id_of
+from flaskcompat.blueprints.requests import current_request, is_own_context, own_context, request_id_of
+from flaskcompat.blueprints.run_context import note_headers_sent
 from flaskcompat.log import request_id
 from flaskcompat.runtime.state import State
 
@@ -79,7 +80,7 @@ def unrouted_error(error: Exception) -> Response:
         finish_response(response)
         return response
     finally:
-        end_request(None)
+        _release_id()
 
 
 def begin_request() -> Request:
@@ -88,7 +89,7 @@ def begin_request() -> Request:
     request = current_request()
     environ = request.environ
     if _TOKEN not in environ:
-        environ[_TOKEN] = request_id.set(request_id_of(environ))
+        environ[_TOKEN] = request_id.set(request_id_of(environ)), own_context()
         calls.begin(environ)
     return request
 
@@ -101,6 +102,17 @@ def finish_response(response: Response) -> Response:
 
 
 def end_request(_: BaseException | None) -> None:
-    """Take the id off the thread, which serves others next."""
-    if (token := current_request().environ.pop(_TOKEN, None)) is not None:
-        request_id.reset(token)
+    """Release what the request holds; teardown function, which Flask also calls for the contexts of its runs."""
+    if _release_id():
+        note_headers_sent()
+
+
+def _release_id() -> bool:
+    """Take the id off the thread, which serves other requests next. Returns False in a context of a run."""
+    environ = current_request().environ
+    token, context = environ.get(_TOKEN, (None, None))
+    if token is None or not is_own_context(context):
+        return False
+    del environ[_TOKEN]
+    request_id.reset(token)
+    return True

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from flask import request
+from werkzeug.local import LocalProxy
 
 from flaskcompat.blueprints import calls
-from flaskcompat.blueprints.requests import current_request
+from flaskcompat.blueprints.requests import current_request, is_own_context, own_context
+from flaskcompat.blueprints.run_context import in_current_session, is_row
 from flaskcompat.errors import ModelNotFound, Unauthorized
 from flaskcompat.log import log
 from flaskcompat.protocol.ids import new_id
-from flaskcompat.runtime.keys import may_use, owner_of
+from flaskcompat.runtime.keys import may_use, name_of, owner_of
 from flaskcompat.runtime.registry import Model
 from flaskcompat.runtime.state import State
 
@@ -27,19 +29,50 @@ def authenticate(state: State) -> None:
     # A browser asks with OPTIONS, before it sends a key; the answer names methods and nothing else.
     if not state.guarded or request.method == "OPTIONS":
         return
-    principal = state.authenticate(request) if state.authenticate is not None else None
+    principal = _host_principal(state)
     if principal is None:
         principal = state.keys.find(request.headers.get("Authorization"))
     if principal is None:
         log.info("refused: no valid API key")
         raise Unauthorized
-    request.environ[_PRINCIPAL] = principal
-    calls.note(principal=principal)
+    request.environ[_PRINCIPAL] = principal, own_context()
+    if (call := calls.current()) is not None:
+        calls.note(call, principal=name_of(principal))  # a row of a database may not be readable at the call's end
 
 
 def current_principal() -> Any:
     """Whom the current request comes from; None where nobody is asked."""
-    return current_request().environ.get(_PRINCIPAL)
+    principal, _ = current_request().environ.get(_PRINCIPAL, (None, None))
+    return principal
+
+
+def principal_for_run(state: State) -> Any:
+    """The principal as the code of a run gets it, in the context where it is called.
+
+    A row of a database belongs to the session of the request's own context, which ends before a stream does: a run
+    gets the row in a session of its own, so that relations load. Only where that is not Flask-SQLAlchemy's is the
+    application's login asked again.
+    """
+    principal, context = current_request().environ.get(_PRINCIPAL, (None, None))
+    if not is_row(principal) or is_own_context(context):
+        return principal
+    try:
+        return in_current_session(principal)
+    except LookupError:
+        pass
+    try:
+        found = _host_principal(state)
+    except Exception as error:
+        log.opt(exception=error).warning("authenticate() failed in a run: the wrapper gets the request's principal")
+        return principal
+    return principal if found is None else found
+
+
+def _host_principal(state: State) -> Any:
+    principal = state.authenticate(request) if state.authenticate is not None else None
+    if isinstance(principal, LocalProxy):  # Flask-Login's current_user: another one in another context
+        principal = principal._get_current_object()
+    return principal
 
 
 def current_owner() -> str:

@@ -8,7 +8,6 @@ import time
 
 from flaskcompat.blueprints.calls import Call
 from flaskcompat.errors import LOG_LIMIT, shorten
-from flaskcompat.runtime.keys import name_of
 
 _logger = logging.getLogger("flaskcompat.audit")
 
@@ -26,7 +25,7 @@ class Audit:
             "method": call.method,
             "path": call.path,
             "status": call.status,
-            "principal": shorten(name, LOG_LIMIT) if (name := name_of(call.principal)) is not None else None,
+            "principal": shorten(call.principal, LOG_LIMIT) if call.principal is not None else None,
             "model": call.model,
             "surface": call.surface,
             "stream": call.stream,

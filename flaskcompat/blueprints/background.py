@@ -8,10 +8,11 @@ from typing import Any
 from flask import Response, current_app
 
 from flaskcompat.blueprints import calls
-from flaskcompat.blueprints.access import current_owner, current_principal
+from flaskcompat.blueprints.access import current_owner, current_principal, principal_for_run
 from flaskcompat.blueprints.failures import failure, json_reply
 from flaskcompat.blueprints.replies import admit, client_gone, replay
 from flaskcompat.blueprints.requests import current_request
+from flaskcompat.blueprints.run_context import make_run_context
 from flaskcompat.errors import ShuttingDown, TryAgain
 from flaskcompat.log import log, request_id
 from flaskcompat.protocol.responses import ResponseMachine
@@ -21,6 +22,7 @@ from flaskcompat.runtime.input_files import file_access
 from flaskcompat.runtime.invoke import method_of
 from flaskcompat.runtime.keys import name_of
 from flaskcompat.runtime.registry import Model
+from flaskcompat.runtime.run_context import run_contexts
 from flaskcompat.runtime.state import State
 from flaskcompat.runtime.watch import Limits
 from flaskcompat.runtime.wrapper import Headers
@@ -90,6 +92,7 @@ def _begin(
         store.begin(owner, response, given, context, "queue", frames, task=task, patience=QUEUE_PATIENCE)
         _send(state, owner, machine.id)
         return response
+    headers = Headers(list(current_request().headers))  # what a request holds is gone when it is over
     job = Job(
         owner=owner,
         machine=machine,
@@ -97,8 +100,7 @@ def _begin(
         method=method,
         payload=payload,
         body=body,
-        # What a request holds is gone when it is over.
-        extras={"headers": Headers(list(current_request().headers)), "principal": current_principal()},
+        extras={"headers": lambda: headers, "principal": lambda: principal_for_run(state)},
         limits=Limits(total=config["FLASKCOMPAT_REQUEST_TIMEOUT"], between=config["FLASKCOMPAT_CHUNK_TIMEOUT"]),
         tell=partial(failure, label=f"{model.name}.{method}", tracebacks=config["FLASKCOMPAT_TRACEBACKS"]),
     )
@@ -106,7 +108,7 @@ def _begin(
         made = calls.Call(call.observers, model=model.name, surface="response", background=True, machine=machine)
         job.when_over = made.over_with
     store.begin(owner, response, given, context, state.background.worker, frames)
-    with file_access(state.stores.files, owner, state.fetcher):
+    with file_access(state.stores.files, owner, state.fetcher), run_contexts(make_run_context):
         state.background.submit(store, job, config["FLASKCOMPAT_MAX_BACKGROUND"] or 1)
     return response
 

@@ -28,6 +28,7 @@ class Call:
     :param begun: when it came, where the server tells: before it waited for a thread.
     :param queued: seconds that it waited for a thread and for a place.
     :param first: when the first of a streamed answer was there.
+    :param principal: the name of whom it comes from.
     :param background: whether it is a response made in the background, rather than a request.
     """
 
@@ -39,7 +40,7 @@ class Call:
     method: str = ""
     path: str = ""
     status: int = 0
-    principal: Any = None
+    principal: str | None = None
     model: str | None = None
     surface: str | None = None
     stream: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from flask import Response, current_app, request
+from flask import Response, current_app, got_request_exception, has_app_context, request
 from werkzeug.exceptions import HTTPException
 
 from flaskcompat.blueprints import calls
@@ -43,10 +43,21 @@ def failure(error: BaseException, label: str, *, tracebacks: bool | None = None)
         told.__traceback__ = None  # one that is raised again and again would keep the frames of all requests
     else:
         log.opt(exception=error).error("{} failed", label)
+        send_exception(error)
         if tracebacks is None:
             tracebacks = current_app.config["FLASKCOMPAT_TRACEBACKS"]
         told = PipelineError(f"{type(error).__name__}: {text_of(error)}" if tracebacks else None)
     return told.for_request(request_id.get())
+
+
+def send_exception(error: BaseException) -> None:
+    """Send Flask's signal for *error*, which its own handler would have sent: monitoring listens to it."""
+    if not has_app_context() or not issubclass(type(error), Exception):
+        return
+    try:
+        got_request_exception.send(current_app._get_current_object(), exception=error)  # type: ignore[attr-defined]
+    except Exception as failed:
+        log.opt(exception=failed).error("a receiver of got_request_exception failed")
 
 
 def error_response(error: Exception) -> Response | HTTPException:
@@ -59,6 +70,7 @@ def error_response(error: Exception) -> Response | HTTPException:
         log.opt(exception=error).error(
             "unforeseen error in {} {}", shorten(request.method), shorten(request.path, LOG_LIMIT)
         )
+        send_exception(error)
         error = APIError()
     error = error.for_request(request_id.get())
     calls.note(error=error.code or error.type)

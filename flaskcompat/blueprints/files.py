@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack
 from contextvars import copy_context
 from tempfile import SpooledTemporaryFile
@@ -13,12 +13,13 @@ from typing import IO, Any, cast
 
 from flask import Blueprint, Response, current_app, request
 
-from flaskcompat.blueprints.access import allowed_models, current_owner, current_principal
+from flaskcompat.blueprints.access import allowed_models, current_owner, principal_for_run
 from flaskcompat.blueprints.decoding import body_stream
 from flaskcompat.blueprints.failures import failure, json_reply
 from flaskcompat.blueprints.lists import asked, page_reply
 from flaskcompat.blueprints.multipart import Form, Upload, read_form
 from flaskcompat.blueprints.replies import admit, client_gone
+from flaskcompat.blueprints.run_context import make_run_context
 from flaskcompat.errors import (
     InvalidValue,
     MissingParameter,
@@ -30,7 +31,9 @@ from flaskcompat.protocol.ids import new_id
 from flaskcompat.runtime.admission import Left
 from flaskcompat.runtime.bridge import bridge
 from flaskcompat.runtime.input_files import file_access
+from flaskcompat.runtime.invoke import Extras
 from flaskcompat.runtime.registry import Model
+from flaskcompat.runtime.run_context import RunContext, run_contexts
 from flaskcompat.runtime.state import State
 from flaskcompat.runtime.wrapper import Headers, implements
 from flaskcompat.schemas import FileObject
@@ -165,8 +168,8 @@ def _uploaded(state: State, keeper: Model | None, form: Form) -> Response:
         try:
             assert content.held is not None
             content.held.seek(0)
-            with file_access(state.stores.files, current_owner()):
-                kept = _keep(keeper, filename, file.content_type, content.held.read(), purpose)
+            with file_access(state.stores.files, current_owner()), run_contexts(make_run_context):
+                kept = _keep(state, keeper, filename, file.content_type, content.held.read(), purpose)
         finally:
             ticket.reader_done()
         own = {key: value for key, value in kept.items() if value is not None}
@@ -216,20 +219,25 @@ def _read_form(make_content: Callable[[str], IO[bytes]]) -> Form:
 
 
 def _keep(
-    model: Model, filename: str | None, content_type: str | None, content: bytes, purpose: str
+    state: State, model: Model, filename: str | None, content_type: str | None, content: bytes, purpose: str
 ) -> Mapping[str, Any]:
-    extras = {"headers": Headers(request.headers), "principal": current_principal()}
-    kwargs = {name: extras[name] for name in model.extras["run_file_upload"]}
+    extras: Extras = {"headers": lambda: Headers(request.headers), "principal": lambda: principal_for_run(state)}
+    kwargs = {name: extras[name]() for name in model.extras["run_file_upload"]}
     try:
         context = copy_context()
         kept = context.run(model.wrapper.run_file_upload, filename, content_type, content, purpose, **kwargs)
         if inspect.isawaitable(kept):
-            kept = bridge.run(kept, context, model.name)
+            kept = bridge.run(_awaited(kept, make_run_context()), context, model.name)
         if not isinstance(kept, Mapping):
             raise WrapperContractError(f"run_file_upload returned {type(kept).__name__}, not a dict")
     except BaseException as error:
         raise failure(error, _label(model)) from None
     return kept
+
+
+async def _awaited(result: Awaitable[Any], surroundings: RunContext) -> Any:
+    with surroundings:
+        return await result
 
 
 def _label(model: Model | None) -> str:

@@ -11,10 +11,11 @@ from typing import Any
 from flask import Config, Response, current_app
 
 from flaskcompat.blueprints import calls
-from flaskcompat.blueprints.access import current_owner, current_principal
+from flaskcompat.blueprints.access import current_owner, principal_for_run
 from flaskcompat.blueprints.event_stream import EventStream, StreamResponse
 from flaskcompat.blueprints.failures import failure
 from flaskcompat.blueprints.requests import current_request
+from flaskcompat.blueprints.run_context import make_run_context
 from flaskcompat.blueprints.servers import (
     Environ,
     client_probe,
@@ -34,6 +35,7 @@ from flaskcompat.runtime.following import LogRun
 from flaskcompat.runtime.input_files import file_access
 from flaskcompat.runtime.invoke import Ready, Run, invoke, method_of
 from flaskcompat.runtime.registry import Model
+from flaskcompat.runtime.run_context import run_contexts
 from flaskcompat.runtime.state import State
 from flaskcompat.runtime.watch import STALL_WHILE_OTHERS_WAIT, Limits, Watch, Writes
 from flaskcompat.runtime.wrapper import Headers, Surface
@@ -74,9 +76,9 @@ def reply(
         # lost to a client that leaves.
         replaceable = offer_thread(environ, ticket.reader_done)
         elsewhere = stream or limits.total > 0 or limits.between > 0 or not replaceable
-        extras = {"headers": Headers(request.headers), "principal": current_principal()}
+        extras = {"headers": lambda: Headers(request.headers), "principal": lambda: principal_for_run(state)}
         tell = partial(failure, label=label, tracebacks=config["FLASKCOMPAT_TRACEBACKS"])
-        with file_access(state.stores.files, owner, state.fetcher):
+        with file_access(state.stores.files, owner, state.fetcher), run_contexts(make_run_context):
             run = invoke(model, method, payload, body, extras, ticket, elsewhere=elsewhere, tell=tell)
     except BaseException as error:
         ticket.reader_done()

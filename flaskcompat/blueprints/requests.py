@@ -8,7 +8,8 @@ import re
 import secrets
 from typing import Any, NoReturn
 
-from flask import Request, request
+from flask import Request, has_request_context, request
+from flask.globals import request_ctx
 
 from flaskcompat.blueprints.decoding import read_body
 from flaskcompat.blueprints.servers import Environ
@@ -23,6 +24,16 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 def current_request() -> Request:
     """The current request itself: its proxy would look it up for each attribute."""
     return request._get_current_object()  # type: ignore[attr-defined, no-any-return]
+
+
+def own_context() -> object:
+    """The current request context, to be remembered for :func:`is_own_context`."""
+    return request_ctx._get_current_object()  # type: ignore[attr-defined]
+
+
+def is_own_context(context: object) -> bool:
+    """Whether *context* is the current request context, rather than one that a run has of the same request."""
+    return has_request_context() and own_context() is context
 
 
 def request_id_of(environ: Environ) -> str:

@@ -19,12 +19,14 @@ from flask import Flask
 from flaskcompat.app import create_app
 from flaskcompat.blueprints.failures import failure
 from flaskcompat.blueprints.responses import context_of, response_machine
+from flaskcompat.blueprints.run_context import make_run_context
 from flaskcompat.errors import NothingStored
 from flaskcompat.log import log
 from flaskcompat.runtime.background import Job
 from flaskcompat.runtime.input_files import file_access
 from flaskcompat.runtime.invoke import method_of
 from flaskcompat.runtime.keys import Principal
+from flaskcompat.runtime.run_context import run_contexts
 from flaskcompat.runtime.state import EXTENSION, State
 from flaskcompat.runtime.watch import Limits
 from flaskcompat.runtime.wrapper import Headers
@@ -94,7 +96,9 @@ def make_stored(flask_app: Flask, owner: str, id: str) -> None:
     method = method_of(model, "response")
     machine = response_machine(model, body)
     machine.go_on(task.response, task.number)
-    principal = task.details["principal"]
+    details = task.details["principal"]
+    principal = details and Principal(details["name"], details["models"] and tuple(details["models"]))
+    headers = Headers([(name, value) for name, value in task.details["headers"]])
     config = flask_app.config
     job = Job(
         owner=owner,
@@ -103,13 +107,10 @@ def make_stored(flask_app: Flask, owner: str, id: str) -> None:
         method=method,
         payload=[*context_of(state, owner, body).items, *task.given],
         body=body,
-        extras={
-            "headers": Headers([(name, value) for name, value in task.details["headers"]]),
-            "principal": principal and Principal(principal["name"], principal["models"] and tuple(principal["models"])),
-        },
+        extras={"headers": lambda: headers, "principal": lambda: principal},
         limits=Limits(total=config["FLASKCOMPAT_REQUEST_TIMEOUT"], between=config["FLASKCOMPAT_CHUNK_TIMEOUT"]),
         tell=partial(failure, label=f"{model.name}.{method}", tracebacks=config["FLASKCOMPAT_TRACEBACKS"]),
         request_id=task.details["request_id"],
     )
-    with file_access(state.stores.files, owner, state.fetcher):
+    with file_access(state.stores.files, owner, state.fetcher), run_contexts(make_run_context):
         state.background.make(store, job)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from flaskcompat.log import log, logged_as, request_id
 from flaskcompat.protocol.replay import split
 from flaskcompat.protocol.responses import ResponseMachine
 from flaskcompat.runtime.admission import Admission, Places
-from flaskcompat.runtime.invoke import Run, Tell, invoke
+from flaskcompat.runtime.invoke import Extras, Run, Tell, invoke
 from flaskcompat.runtime.registry import Model
 from flaskcompat.runtime.watch import Limits, Watch
 from flaskcompat.stores.responses import ResponseStore
@@ -51,7 +51,7 @@ class Job:
     method: str
     payload: list[dict[str, Any]]
     body: dict[str, Any]
-    extras: Mapping[str, Any]
+    extras: Extras
     limits: Limits
     tell: Tell
     request_id: str = field(default_factory=request_id.get)

@@ -10,7 +10,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, ContextVar
 from functools import partial
 from math import inf
@@ -20,6 +20,7 @@ from typing import Any, NoReturn, TypeVar
 
 from flaskcompat.log import log
 from flaskcompat.runtime.abandon import Abandoned
+from flaskcompat.runtime.run_context import current_task_context
 from flaskcompat.runtime.watcher import watcher
 
 T = TypeVar("T")
@@ -198,7 +199,7 @@ class LoopThread:
     def _serve(self) -> None:
         loop = self.loop
         asyncio.set_event_loop(loop)
-        executor = ThreadPoolExecutor(EXECUTOR_THREADS, thread_name_prefix="flaskcompat-executor")
+        executor = _Executor(EXECUTOR_THREADS, thread_name_prefix="flaskcompat-executor")
         loop.set_default_executor(executor)
         while True:
             try:
@@ -357,10 +358,30 @@ class AsyncBridge:
         return True
 
 
+class _Executor(ThreadPoolExecutor):
+    """Keeps the context of a run until the calls that were made in it have ended."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        context = current_task_context()
+        if context is None or not context.hold():
+            return super().submit(fn, *args, **kwargs)
+        try:
+            future = super().submit(fn, *args, **kwargs)
+        except BaseException:
+            context.release()
+            raise
+        future.add_done_callback(lambda _: context.release())
+        return future
+
+
 class _OwnedTask(asyncio.Task[Any]):
-    """A task that knows the model it belongs to."""
+    """A task that knows the model it belongs to.
+
+    :ivar variables: its context variables, if it was given some of its own.
+    """
 
     owner: str | None = None
+    variables: Context | None = None
 
 
 def _owned_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **kwargs: Any) -> _OwnedTask:
@@ -368,6 +389,7 @@ def _owned_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **kwargs: Any) 
     context: Context | None = kwargs.get("context")
     task = _OwnedTask(coroutine, loop=loop, **kwargs)
     task.owner = context.get(_owner) if context is not None else _owner.get()
+    task.variables = context
     return task
 
 

@@ -241,12 +241,15 @@ class AnswerBuffer(Buffer):
     async def put_async(self, item: Any) -> None:
         await super().put_async(self._read(item))
 
-    def fail(self, error: BaseException) -> None:
-        """End the run with *error*, and with nothing that is brought later."""
+    def told(self, error: BaseException) -> BaseException:
+        """What the reader gets of *error*; to be called where it was raised."""
         try:
-            told = self._tell(error)
+            return self._tell(error)
         except BaseException:  # an error that cannot be looked at
-            told = PipelineError()
+            return PipelineError()
+
+    def fail(self, told: BaseException) -> None:
+        """End the run with what its reader is *told*; everything that is put later is refused."""
         self.finish(told)
         self.abandoned = True
         self._make_room()
@@ -257,7 +260,7 @@ class AnswerBuffer(Buffer):
         try:
             return read(item)
         except BaseException as error:
-            self.fail(error)
+            self.fail(self.told(error))
         raise Abandoned
 
 

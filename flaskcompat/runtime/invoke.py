@@ -2,8 +2,9 @@
 
 A synchronous method of a stream runs on one worker thread, which then also runs the pipeline or iterates the
 generator; a method that answers at once is called where the request is. A coroutine or an async generator is one
-task on the bridge's loop. All of it runs in a copy of the request's context, so ``flask.request`` and ``g`` work in
-user code and nothing that it sets leaks into the thread's next request.
+task on the bridge's loop. All of it runs in a copy of the request's context variables, so that nothing that it sets
+leaks into the thread's next request, and each part of it in a :class:`~flaskcompat.runtime.run_context.RunContext` of
+its own, which is closed before the reader learns that the run is over.
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ from flaskcompat.runtime.admission import Ticket
 from flaskcompat.runtime.bridge import Job, bridge
 from flaskcompat.runtime.buffer import AnswerBuffer
 from flaskcompat.runtime.registry import Model
+from flaskcompat.runtime.run_context import RunContext, TaskContext, make_run_context
 from flaskcompat.runtime.streaming import AsyncPipelineStream, PipelineStream
 from flaskcompat.runtime.wrapper import Surface
 
 #: Makes what a reader gets of an error.
 Tell = Callable[[BaseException], BaseException]
+#: Functions that return the arguments which a method may declare, by their names.
+Extras = Mapping[str, Callable[[], Any]]
 
 
 def _as_it_is(error: BaseException) -> BaseException:
@@ -128,9 +132,10 @@ class Run:
     # -- the side that makes the items ---------------------------------------------------------------------
 
     def start_thread(self, make: Callable[[], Any], context: Context | None = None) -> None:
-        """Feed what *make* gives, on a worker thread in *context* (a copy of the current one)."""
-        run = (context or copy_context()).run
-        worker = threading.Thread(target=run, args=(self._work, make), name=f"flaskcompat-{self.label}", daemon=True)
+        """Feed what *make* returns, on a worker thread in *context* (a copy of the current one)."""
+        context = context or copy_context()
+        args = (self._work, make, context.run(make_run_context))
+        worker = threading.Thread(target=context.run, args=args, name=f"flaskcompat-{self.label}", daemon=True)
         self._ticket.work_begins()
         try:
             worker.start()
@@ -138,40 +143,74 @@ class Run:
             self._ticket.work_done()
             raise
 
-    def start_task(self, result: Any, context: Context | None = None) -> None:
-        """Feed an awaitable or async iterable, as a task on the loop in *context* (a copy of the current one)."""
+    def start_task(self, make: Callable[[], Any], context: Context | None = None) -> None:
+        """Feed what *make* returns, as a task on the loop in *context* (a copy of the current one)."""
+        context = context or copy_context()
         self._ticket.work_begins()
-        work = self._feed_async(result)
         try:
-            self._job = bridge.submit(work, context or copy_context(), self._ticket.model)
-        except BaseException:  # no loop can be had
-            work.close()
+            work = self._work_async(make, TaskContext(context.run(make_run_context)))
+            try:
+                self._job = bridge.submit(work, context, self._ticket.model)
+            except BaseException:  # no loop can be had
+                work.close()
+                raise
+        except BaseException:
             self._ticket.work_done()
             raise
         if self._buffer.abandoned:  # closed while this was on its way
             self._job.cancel()
 
-    def _work(self, make: Callable[[], Any]) -> None:
+    def _work(self, make: Callable[[], Any], surroundings: RunContext) -> None:
+        told, is_last = None, True
         try:
-            self._feed(make())
+            with surroundings:
+                try:
+                    is_last = self._feed(make())
+                except BaseException as error:
+                    if issubclass(type(error), Abandoned):
+                        close_upstreams(error)
+                    told = self._told(error)
+                    raise
         except BaseException as error:
-            if issubclass(type(error), Abandoned):
-                close_upstreams(error)
-            self._finish_with(error)
+            if told is None:  # it may be of entering the context itself
+                told = self._told(error)
         finally:
-            self._ticket.work_done()
+            self._end_part(told, is_last)
 
-    def _finish_with(self, error: BaseException) -> None:
+    async def _work_async(self, make: Callable[[], Any], surroundings: RunContext) -> None:
+        told, is_last = None, True
+        try:
+            with surroundings:
+                try:
+                    is_last = await self._feed_async(make())
+                except BaseException as error:
+                    told = self._told(error)
+                    raise
+        except BaseException as error:
+            if told is None:
+                told = self._told(error)
+        finally:
+            self._end_part(told, is_last)
+
+    def _told(self, error: BaseException) -> BaseException | None:
+        """What the reader is told of *error*; None if it has left, or has been told of another end."""
         # By type: an object may say of itself that it is of another class, or fail when it is asked.
         if self._buffer.abandoned and issubclass(type(error), Abandoned | asyncio.CancelledError):
-            self._buffer.finish()  # it has been told, or nobody is there to be told
-        else:
-            self._buffer.fail(error)
+            return None
+        return self._buffer.told(error)
 
-    def _feed(self, result: Any) -> None:
+    def _end_part(self, told: BaseException | None, is_last: bool) -> None:
+        if told is not None:
+            self._buffer.fail(told)
+        elif is_last:
+            self._buffer.finish()
+        self._ticket.work_done()
+
+    def _feed(self, result: Any) -> bool:
+        """Feed *result* on this thread. Returns whether this is the end of the run: False if a task goes on with it."""
         if _is_async(result):
-            self.start_task(result)
-            return
+            self.start_task(lambda: result)
+            return False
         if isinstance(result, PipelineStream):
             result.feed(self._buffer)
         elif is_many(result):
@@ -183,33 +222,29 @@ class Run:
         else:
             check_whole(result)
             self._buffer.put(result)
-        self._buffer.finish()
+        return True
 
-    async def _feed_async(self, result: Any) -> None:
+    async def _feed_async(self, result: Any) -> bool:
+        """The same in a task; a thread goes on with an iterator, which would block the loop."""
         buffer = self._buffer
-        try:
-            if inspect.isawaitable(result):
-                result = await result
-            if isinstance(result, AsyncPipelineStream):
-                await result.feed(buffer)
-            elif hasattr(result, "__aiter__"):
-                try:
-                    async for item in result:
-                        await buffer.put_async(item)
-                finally:
-                    await _aclose(result, self.label)
-            elif is_many(result) and not isinstance(result, list | tuple):
-                self.start_thread(lambda: result)  # iterating it here would block the loop
-                return
-            else:
-                check_whole(result)
-                for item in result if isinstance(result, list | tuple) else (result,):
+        if inspect.isawaitable(result):
+            result = await result
+        if isinstance(result, AsyncPipelineStream):
+            await result.feed(buffer)
+        elif hasattr(result, "__aiter__"):
+            try:
+                async for item in result:
                     await buffer.put_async(item)
-            buffer.finish()
-        except BaseException as error:
-            self._finish_with(error)
-        finally:
-            self._ticket.work_done()
+            finally:
+                await _aclose(result, self.label)
+        elif is_many(result) and not isinstance(result, list | tuple):
+            self.start_thread(lambda: result)
+            return False
+        else:
+            check_whole(result)
+            for item in result if isinstance(result, list | tuple) else (result,):
+                await buffer.put_async(item)
+        return True
 
 
 class Ready:
@@ -248,7 +283,7 @@ def invoke(
     name: str,
     payload: list[dict[str, Any]],
     body: dict[str, Any],
-    extras: Mapping[str, Any],
+    extras: Extras,
     ticket: Ticket,
     *,
     elsewhere: bool,
@@ -258,22 +293,23 @@ def invoke(
 
     What the method itself raises is raised here or, where it runs elsewhere, is the run's error.
 
-    :param extras: arguments for the methods that declare them, such as ``headers``.
+    :param extras: by the name of an argument that methods may declare, such as ``headers``: a function that returns
+        it, called where the method runs.
     :param ticket: the run's place, given back by its ``close()``; by the caller if this raises.
     :param elsewhere: call a synchronous method on a thread of its own, so that this does not wait for it.
     :param tell: see :class:`Run`.
     """
     bridge.refuse_loop_thread()
     method = getattr(model.wrapper, name)
-    kwargs = {extra: extras[extra] for extra in model.extras[name]}
+    declared = model.extras[name]
     label = f"{model.name}.{name}"
 
     def call() -> Any:
-        return method(model.name, payload, body, **kwargs)
+        return method(model.name, payload, body, **{extra: extras[extra]() for extra in declared})
 
     if name in model.asynchronous:
         run = Run(label, ticket, tell)
-        run.start_task(call())
+        run.start_task(call)
         return run
     if elsewhere:
         run = Run(label, ticket, tell)
@@ -294,7 +330,7 @@ def _called_here(call: Callable[[], Any], label: str, ticket: Ticket, tell: Tell
         return Ready(label, [result] if isinstance(result, str) else result, ticket)
     run = Run(label, ticket, tell)
     if _is_async(result):
-        run.start_task(result, context)
+        run.start_task(lambda: result, context)
     elif is_many(result):
         run.start_thread(lambda: result, context)
     else:

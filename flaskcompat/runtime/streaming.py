@@ -25,6 +25,7 @@ from flaskcompat.runtime.hooks import (
     StreamItem,
 )
 from flaskcompat.runtime.plan import Plan, StreamingComponents, make_plan
+from flaskcompat.runtime.run_context import RunContext, TaskContext, make_run_context
 from flaskcompat.runtime.run_usage import run_usage
 
 #: The pipeline whose ``run_async`` is awaited: Haystack 2 has a class of its own for it, 3 has one for both.
@@ -134,7 +135,7 @@ class PipelineStream(Generator[StreamItem, None, None]):
 
     def _started(self) -> Buffer:
         buffer, run = Buffer(), copy_context().run
-        args = (self._producer.work, buffer)
+        args = (self._producer.work, buffer, make_run_context())
         threading.Thread(target=run, args=args, name="flaskcompat-pipeline", daemon=True).start()
         return buffer
 
@@ -191,15 +192,17 @@ class _Producer:
         for item in run_usage(result, self._plan.arguments):
             put(item)
 
-    def work(self, buffer: Buffer) -> None:
+    def work(self, buffer: Buffer, surroundings: RunContext) -> None:
+        end: BaseException | None = None
         try:
-            self.feed(buffer)
-            buffer.finish()
+            with surroundings:
+                self.feed(buffer)
         except Abandoned as abandoned:
             close_upstreams(abandoned)
-            buffer.finish(None if buffer.abandoned else abandoned)
+            end = None if buffer.abandoned else abandoned
         except BaseException as error:
-            buffer.finish(error)
+            end = error
+        buffer.finish(end)
 
 
 class AsyncPipelineStream(AsyncGenerator[StreamItem, None]):
@@ -282,10 +285,16 @@ class _AsyncProducer:
         if not self._shield:
             await self._feed(buffer)
             return
-        task = asyncio.create_task(self._feed(buffer))
+        work = self._feed_apart(buffer, TaskContext(make_run_context()))
+        task = asyncio.create_task(work, context=copy_context())
         _shielded.add(task)
         task.add_done_callback(_shield_over)
         await asyncio.shield(task)
+
+    async def _feed_apart(self, buffer: Buffer, surroundings: RunContext) -> None:
+        """The same in a context of its own: the run goes on when what surrounds its stream has been left."""
+        with surroundings:
+            await self._feed(buffer)
 
     async def _feed(self, buffer: Buffer) -> None:
         put_async, put, hooks = buffer.put_async, buffer.put, self._hooks

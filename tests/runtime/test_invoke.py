@@ -44,7 +44,7 @@ def model(wrapper: BasePipelineWrapper) -> Model:
 
 def call(registered: Model, surface: Any, stream: bool, body: Any = None, headers: Headers | None = None) -> Any:
     ticket = Admission().enter(registered.name, Places(None, 0), None, lambda: False)
-    extras = {"headers": headers or Headers([]), "principal": "someone"}
+    extras = {"headers": lambda: headers or Headers([]), "principal": lambda: "someone"}
     method = method_of(registered, surface)
     return invoke(registered, method, [], body or {"model": "m"}, extras, ticket, elsewhere=stream)
 

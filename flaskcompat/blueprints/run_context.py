@@ -1,0 +1,158 @@
+"""Flask's contexts around a run's code.
+
+Flask tears a request's contexts down when its view returns, and so it should: a stream goes on for long, and would hold
+what the application opened for the request. A run therefore gets contexts of its own, with the same request and
+session, and a ``g`` that begins with what the application's hooks put on theirs. They are torn down where the run's
+code ran, so that whatever that code opened is closed there.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext, suppress
+from types import TracebackType
+from typing import Any
+
+from flask import Flask, current_app, g, has_app_context, has_request_context
+from flask.ctx import AppContext, RequestContext
+from flask.globals import request_ctx
+from werkzeug.local import LocalProxy
+
+from flaskcompat.log import log
+
+_HEADERS_SENT = "flaskcompat.headers_sent"
+
+
+def make_run_context() -> AbstractContextManager[None]:
+    """Contexts for a part of a run that the current code begins."""
+    if not has_app_context():
+        return nullcontext()
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    return FlaskRunContext(app, request_ctx.copy() if has_request_context() else None, _values_of_g())
+
+
+class FlaskRunContext:
+    """An application context, and a request context where there is a request, for one part of a run.
+
+    :param request_context: one that has not been pushed.
+    :param values: what ``g`` holds at the beginning.
+    """
+
+    def __init__(self, app: Flask, request_context: RequestContext | None, values: dict[str, Any]) -> None:
+        self._app = app
+        self._request_context = request_context
+        self._values = values
+        self._pushed: list[AppContext | RequestContext] = []
+
+    def __enter__(self) -> None:
+        try:
+            app_context = self._app.app_context()
+            app_context.push()
+            self._pushed.append(app_context)
+            for name, value in self._values.items():
+                set_on_g(name, value)
+            if self._request_context is not None:
+                _push(self._request_context)
+                self._pushed.append(self._request_context)
+        except BaseException as error:
+            self._leave(error)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._request_context is not None:
+            _warn_of_lost_session(self._request_context)
+        self._leave(error)
+
+    def _leave(self, error: BaseException | None) -> None:
+        while self._pushed:
+            try:
+                self._pushed.pop().pop(error)
+            except BaseException as failure:  # the run is over, and the other context has to be left, too
+                log.opt(exception=failure).error("a teardown function of the application failed after a run")
+
+
+def _push(context: RequestContext) -> None:
+    # The request has been matched: to do it again would call the application's URL converters again.
+    adapter, context.url_adapter = context.url_adapter, None
+    try:
+        context.push()
+    finally:
+        context.url_adapter = adapter
+
+
+# -- g -------------------------------------------------------------------------------------------------------
+
+
+def _values_of_g() -> dict[str, Any]:
+    """What a run finds on its own ``g``.
+
+    Everything on the current one, except values that have a ``close`` method and objects that an extension keeps
+    under a private name: those belong to the current context, and the run makes its own when it asks for them.
+    """
+    return {name: value for name in g if _crosses(name, value := g.get(name))}
+
+
+def _crosses(name: str, value: Any) -> bool:
+    if isinstance(value, LocalProxy):  # finds what it stands for in the context where it is used
+        return True
+    try:
+        if callable(getattr(value, "close", None)):
+            return False
+    except Exception:  # an object that cannot be asked
+        return False
+    return not name.startswith("_") or type(value).__module__ == "builtins" or is_row(value)
+
+
+def set_on_g(name: str, value: Any) -> None:
+    """Put *value*, which comes from another context, on the current ``g``."""
+    if is_row(value):
+        try:
+            value = in_current_session(value)
+        except LookupError:
+            if name.startswith("_"):  # an extension's: it loads the row again
+                return
+    setattr(g, name, value)
+
+
+# -- rows of a database --------------------------------------------------------------------------------------
+
+
+def is_row(value: object) -> bool:
+    """Whether *value* is an object that SQLAlchemy has mapped to a row."""
+    return hasattr(type(value), "_sa_class_manager")
+
+
+def in_current_session(row: Any) -> Any:
+    """*row*, from the session of another context, as one of the current context's session of Flask-SQLAlchemy.
+
+    This asks the database nothing and takes no connection: what has been loaded of the row is copied, and the rest is
+    loaded when it is used.
+
+    :raises LookupError: if the row is not one of Flask-SQLAlchemy's, or has changes that have not been written.
+    """
+    extension: Any = current_app.extensions.get("sqlalchemy")
+    database = getattr(extension, "db", extension)  # Flask-SQLAlchemy 2 keeps it in a state object
+    if not isinstance(row, getattr(database, "Model", ())):
+        raise LookupError
+    try:
+        return database.session.merge(row, load=False)
+    except Exception:
+        raise LookupError from None
+
+
+# -- the session ---------------------------------------------------------------------------------------------
+
+
+def note_headers_sent() -> None:
+    """The current request's session has been saved: what a run writes to it from now on is lost."""
+    context = request_ctx._get_current_object()  # type: ignore[attr-defined]
+    context.request.environ[_HEADERS_SENT] = True
+    if context.session.modified:
+        with suppress(AttributeError):  # of a session that does not keep this
+            context.session.modified = False
+
+
+def _warn_of_lost_session(context: RequestContext) -> None:
+    if context.request.environ.get(_HEADERS_SENT) and context.session.modified:
+        log.warning("a wrapper wrote to the session after the headers had been sent: what it wrote is lost")

@@ -1,0 +1,157 @@
+"""A run in an application of somebody else: what it opens is its own, and is closed when it is over."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from flaskcompat.runtime.bridge import bridge
+
+from ..support import TIMEOUT, eventually, serving
+from . import host
+from .asking import WAYS, ask, request_of
+from .shapes import SHAPES
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    app = host.create_app(f"sqlite:///{tmp_path_factory.mktemp('host') / 'host.db'}")
+    with serving(app) as url:
+        yield url
+    with app.app_context():
+        host.db.engine.dispose()
+
+
+@pytest.fixture
+def url(served: str) -> Iterator[str]:
+    """The host's address; afterwards nothing that a run has opened is open."""
+    yield served
+    assert eventually(lambda: _counts(served)["checked_out"] == 0), _counts(served)
+    assert _counts(served)["open"] == 0
+
+
+@pytest.fixture
+def faults(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Fails a test in which something was logged as an error."""
+    yield
+    assert not [record for record in caplog.records if record.levelno >= 40]
+
+
+def _counts(url: str) -> dict[str, Any]:
+    answer: dict[str, Any] = httpx.get(f"{url}/counts", timeout=TIMEOUT).json()
+    return answer
+
+
+@pytest.fixture(scope="module")
+def cookies(served: str) -> httpx.Cookies:
+    return httpx.get(f"{served}/login").cookies
+
+
+@pytest.mark.usefixtures("faults")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("work", ["sqlite", "session", "contexts", "relation"])
+def test_run_has_what_it_opens_to_itself(url: str, cookies: httpx.Cookies, shape: str, way: str, work: str) -> None:
+    said = "2" if work == "relation" else "1"
+    answers = {said, f"{said} {said}", said * 2}
+    assert ask(f"{url}/ai", way, f"{work} in {shape}", cookies=cookies) in answers
+
+
+@pytest.mark.usefixtures("faults")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_nothing_uncommitted_is_committed_by_another_request(
+    url: str, cookies: httpx.Cookies, shape: str, way: str
+) -> None:
+    ask(f"{url}/ai", way, f"uncommitted in {shape}", cookies=cookies)
+    for _ in range(3):
+        assert httpx.post(f"{url}/note").text == "ok"
+    assert set(_counts(url)["notes"]) == {"first", "second", "kept"}
+
+
+@pytest.mark.usefixtures("faults")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("model", ["principal", "async principal"])
+def test_relation_of_principal_loads(url: str, cookies: httpx.Cookies, model: str, way: str) -> None:
+    notes = len(_counts(url)["notes"])
+    assert ask(f"{url}/ai", way, model, cookies=cookies) == f"ada {notes}"
+
+
+# -- however a run ends --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def opened(url: str, way: str, model: str, cookies: httpx.Cookies) -> Iterator[socket.socket]:
+    """The socket of a request whose answer nobody reads."""
+    path, body = request_of(way, model)
+    request = httpx.Request("POST", f"{url}/ai/v1{path}", json=body, cookies=cookies)
+    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    with socket.create_connection((request.url.host, request.url.port or 80), TIMEOUT) as connection:
+        connection.sendall(f"POST {request.url.path} HTTP/1.1\r\n{head}\r\n".encode() + request.read())
+        yield connection
+
+
+@pytest.mark.parametrize("way", ["chat stream", "response stream", "chat", "response"])
+@pytest.mark.parametrize("model", ["Slow", "SlowAsync"])
+def test_run_whose_client_leaves_is_torn_down(url: str, cookies: httpx.Cookies, model: str, way: str) -> None:
+    with opened(url, way, model, cookies):
+        assert eventually(lambda: _counts(url)["checked_out"] == 1)
+    assert eventually(lambda: _counts(url)["checked_out"] == 0)
+
+
+@pytest.mark.parametrize("way", ["chat stream", "response stream", "chat", "response"])
+def test_context_is_kept_for_a_call_that_outlives_its_task(url: str, cookies: httpx.Cookies, way: str) -> None:
+    calls = _counts(url).get("late calls", 0)
+    torn_down = _counts(url)["torn down after a failure"]
+    with opened(url, way, "SlowCall", cookies):
+        assert eventually(lambda: bridge.active)
+    assert eventually(lambda: _counts(url).get("late calls", 0) == calls + 1)
+    assert eventually(lambda: _counts(url)["checked_out"] == 0)
+    assert eventually(lambda: _counts(url)["torn down after a failure"] == torn_down + 1)
+
+
+def test_slow_streams_hold_no_connections_of_the_pool(url: str, cookies: httpx.Cookies) -> None:
+    with ExitStack() as streams:
+        for _ in range(150):
+            connection = streams.enter_context(opened(url, "chat stream", "Greeting", cookies))
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        assert _counts(url)["checked_out"] == 0
+        assert httpx.get(url, timeout=TIMEOUT).text == "1 users"
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_failure_is_signalled_once(url: str, cookies: httpx.Cookies, shape: str, way: str) -> None:
+    before = _counts(url)
+    with pytest.raises(AssertionError) as failed:
+        ask(f"{url}/ai", way, f"failure in {shape}", cookies=cookies)
+    assert "secret" not in str(failed.value)
+    assert _counts(url)["exceptions"] == before.get("exceptions", 0) + 1
+
+
+# -- the session ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["chat", "response"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_a_whole_answer_writes_to_the_session_is_saved(url: str, shape: str, way: str) -> None:
+    with httpx.Client(base_url=url, timeout=TIMEOUT) as client:
+        client.get("/login")
+        path, body = request_of(way, f"visit in {shape}")
+        assert client.post(f"/ai/v1{path}", json=body).status_code == 200
+        assert int(client.get("/visits").text) >= 1
+
+
+@pytest.mark.parametrize("way", ["chat stream", "response stream", "background"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_a_stream_writes_to_the_session_is_a_warning(
+    url: str, cookies: httpx.Cookies, shape: str, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask(f"{url}/ai", way, f"visit in {shape}", cookies=cookies)
+    assert eventually(lambda: any("session" in record.getMessage() for record in caplog.records))
+    assert httpx.get(f"{url}/visits", cookies=cookies).text == "0"
