@@ -138,10 +138,10 @@ def test_database_that_does_not_answer(caplog: pytest.LogCaptureFixture) -> None
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("nonsense s3cret", "is no URL"),
-        ("sqlite://", "names no file"),
-        ("sqlite:///:memory:", "names no file"),
-        ("oracle://u:s3cret@h/x", "neither sqlite nor postgresql"),
+        ("nonsense s3cret", "must be a URL such as sqlite:///path"),
+        ("sqlite://", "must name a file"),
+        ("sqlite:///:memory:", "must name a file"),
+        ("oracle://u:s3cret@h/x", "must begin with sqlite: or postgresql:"),
         ("postgresql+nosuchdriver://u:s3cret@h/x", "flaskcompat\\[postgres\\]"),
     ],
 )
