@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -13,7 +12,6 @@ from flask.cli import ScriptInfo
 
 from flaskcompat._version import __version__
 from flaskcompat.errors import CannotConnect, CannotListen
-from flaskcompat.runtime.registry import Model
 from flaskcompat.runtime.reloading import Reloader
 from flaskcompat.runtime.state import State, models_of, states_of
 from flaskcompat.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_THREADS, serve
@@ -38,9 +36,11 @@ def start_screen(app: Flask, host: str, port: int) -> str:
     lines += [f"  {model.name:<{width}}  {', '.join(model.surfaces)}" for model in models]
     lines += [f"  {name:<{width}}  FAILED: {why}" for name, why in failed]
     if not names:
-        lines.append("  no models: the folder has no <name>/pipeline_wrapper.py")
+        has_folder = any(state.folder is not None for _, state in apis)
+        missing = "the folder has no <name>/pipeline_wrapper.py" if has_folder else "the app has added none"
+        lines.append(f"  no models: {missing}")
     # A path with variables cannot be pasted.
-    examples = [(url, example) for url, state in apis if "<" not in url and (example := _example(state.registry, url))]
+    examples = [(url, example) for url, state in apis if "<" not in url and (example := _example(state, url))]
     if examples:
         url, example = examples[0]
         lines += ["", "Try it:", f"  {example}"]
@@ -62,8 +62,9 @@ def announce(app: Flask, host: str, port: int) -> None:
     click.echo(f"\n{start_screen(app, host, port)}\n", err=True)
 
 
-def _example(models: Iterable[Model], url: str) -> str | None:
-    for model in models:
+def _example(state: State, url: str) -> str | None:
+    key = "-H 'Authorization: Bearer KEY' " if state.keys else ""
+    for model in state.registry:
         if "chat" in model.surfaces:
             body = {"model": model.name, "messages": [{"role": "user", "content": _QUESTION}]}
             path = "chat/completions"
@@ -71,7 +72,7 @@ def _example(models: Iterable[Model], url: str) -> str | None:
             body, path = {"model": model.name, "input": _QUESTION}, "responses"
         else:
             continue
-        return f"curl {url}/{path} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
+        return f"curl {url}/{path} {key}-H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
     return None
 
 

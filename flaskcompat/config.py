@@ -221,6 +221,19 @@ def _read(setting: Setting, name: str, text: str) -> Any:
         raise ValueError(f"{name}={text!r}: {error}") from None
 
 
+def unread_settings(app: Flask, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """The settings that the environment has and *app*, which may not read it, has at their defaults."""
+
+    def differs(setting: Setting) -> bool:
+        try:
+            return bool(setting.read(environ[setting.name]) != setting.default)
+        except ValueError:
+            return True
+
+    at_default = (setting for setting in SETTINGS if app.config[setting.name] == setting.default)
+    return [setting.name for setting in at_default if setting.name in environ and differs(setting)]
+
+
 def read_environment(app: Flask, environ: Mapping[str, str] = os.environ) -> None:
     """Take settings from the environment; for an application that is ours alone.
 

@@ -133,7 +133,7 @@ def test_app_is_served_with_its_prefix_hooks_and_keys(name: str, folder: Path) -
         prepare(folder)
     with serving(folder, *command, **environ) as (url, screen), httpx.Client(base_url=url, timeout=TIMEOUT) as client:
         assert f"at {url}/ai/v1\n" in screen and "  till  chat\n" in screen and "local" not in screen
-        assert f"curl {url}/ai/v1/chat/completions " in screen
+        assert f"curl {url}/ai/v1/chat/completions -H 'Authorization: Bearer KEY' " in screen
         assert client.post("/ai/v1/chat/completions", json=chat_body("till")).status_code == 401
         answer = client.post("/ai/v1/chat/completions", json=chat_body("till"), headers=KEY)
         assert answer.json()["choices"][0]["message"]["content"] == "paid"
@@ -242,6 +242,15 @@ def test_traceback_is_there_for_the_asking(folder: Path) -> None:
     status, _, told = run(folder, "flaskcompat", "--app", "raises", "--debug", "models")
     assert status == 1 and "Traceback" in told
     assert told.endswith("\nError: The app 'raises' failed to load: KeyError: 'x' (raises.py:2)\n")
+
+
+def test_settings_of_the_environment_that_the_app_does_not_read_are_named(folder: Path) -> None:
+    environ = {"FLASKCOMPAT_API_KEYS": "bob=other", "FLASKCOMPAT_MAX_BACKGROUND": "2", "FLASKCOMPAT_AUDIT": "0"}
+    told = "The app 'shop' does not read its settings from the environment. Set them in app.config: "
+    done = run(folder, "flaskcompat", "--app", "shop", "models", **environ)
+    assert done == (0, "till  chat\n", f"{told}FLASKCOMPAT_MAX_BACKGROUND\n")
+    (folder / "reads.py").write_text("from flaskcompat import create_app\n\napp = create_app()\n")
+    assert run(folder, "flaskcompat", "--app", "reads", "models", **environ) == (0, "local  chat\n", "")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from flask.cli import NoAppException, ScriptInfo
 from flask.helpers import get_debug_flag
 
 from flaskcompat.app import create_app
+from flaskcompat.config import unread_settings
 from flaskcompat.errors import FlaskCompatError
 from flaskcompat.runtime.loader import reason_of
 from flaskcompat.runtime.state import states_of
@@ -35,10 +36,11 @@ class AppLoader(ScriptInfo):
         :raises ClickException: if there is none.
         """
         if not self.app_import_path:
-            self.create_app = _default_app
-            app = super().load_app()
-            _tell_of_another_app()
-            return app
+            if self.create_app is None:
+                self.create_app = _default_app
+                _tell_of_another_app()
+            return super().load_app()
+        is_first = self._loaded_app is None
         try:
             app = super().load_app()
         except NoAppException as error:
@@ -52,6 +54,13 @@ class AppLoader(ScriptInfo):
         if not states_of(app.extensions):
             raise click.ClickException(
                 f"The app {self.app_import_path!r} does not have the FlaskCompat extension: add FlaskCompat(app) to it."
+            )
+        if is_first and (unread := unread_settings(app)):
+            # A key among them would guard nothing.
+            click.echo(
+                f"The app {self.app_import_path!r} does not read its settings from the environment."
+                f" Set them in app.config: {', '.join(unread)}",
+                err=True,
             )
         return app
 

@@ -115,7 +115,10 @@ def serve(
 def warn_if_open(app: Flask, host: str) -> None:
     """Log a warning if *app* asks nobody who they are, and *host* is an address that others reach."""
     if not _is_loopback(host) and not all(state.guarded for state in states_of(app.extensions)):
-        log.warning("serving on {}: anyone who reaches this address can use the models; no API key is set", host)
+        unless = " unless a before_request hook refuses them" if app.before_request_funcs.get(None) else ""
+        log.warning(
+            "serving on {}: anyone who reaches this address can use the models{}; no API key is set", host, unless
+        )
 
 
 def warn_of_composition(app: Flask, host: str, port: int, threads: int) -> None:
