@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sysconfig
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -44,8 +45,10 @@ class AppLoader(ScriptInfo):
         try:
             app = super().load_app()
         except NoAppException as error:
-            if isinstance(error.__context__, ImportError) and _place(error.__context__) is not None:
-                raise self._failed(error.__context__) from None
+            cause = error.__context__
+            # Raised in the module rather than by the search for it.
+            if isinstance(cause, ImportError) and cause.__traceback__ and cause.__traceback__.tb_next:
+                raise self._failed(cause) from None
             raise click.ClickException(f"The app {self.app_import_path!r} is not found: {error.message}") from None
         except click.ClickException:
             raise
@@ -82,8 +85,9 @@ def _default_app() -> Flask:
 def _tell_of_another_app() -> None:
     """Say that an app in the current folder is not loaded, if it uses this package: ``flask`` would load it."""
     for name in ("wsgi.py", "app.py"):
-        if Path(name).is_file() and "flaskcompat" in Path(name).read_text(encoding="utf-8", errors="replace"):
-            click.echo(f"{name} is not loaded. To work on its app: flaskcompat --app {name} ...", err=True)
+        with suppress(OSError):  # most often, there is no such file
+            if b"flaskcompat" in Path(name).read_bytes():
+                click.echo(f"{name} is not loaded. To work on its app: flaskcompat --app {name} ...", err=True)
 
 
 def _place(error: BaseException) -> str | None:
