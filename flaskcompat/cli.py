@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -12,9 +11,9 @@ from flask import Flask
 from flask.cli import ScriptInfo
 
 from flaskcompat._version import __version__
-from flaskcompat.runtime.registry import Model
+from flaskcompat.errors import CannotConnect, CannotListen
 from flaskcompat.runtime.reloading import Reloader
-from flaskcompat.runtime.state import models_of, states_of
+from flaskcompat.runtime.state import State, models_of, states_of
 from flaskcompat.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_THREADS, serve
 from flaskcompat.stores.opening import open_stores
 
@@ -25,19 +24,37 @@ def start_screen(app: Flask, host: str, port: int) -> str:
     """What is served and where, and a line to try it with."""
     models, failed = models_of(app.extensions)
     shown = f"[{host}]" if ":" in host else host
-    url = f"http://{shown}:{port}"
+    apis = [
+        (f"http://{shown}:{port}{path}", state)
+        for state in states_of(app.extensions)
+        if (path := api_path(app, state)) is not None
+    ]
+    where = f"at {' and '.join(url for url, _ in apis)}" if apis else "without an API: its blueprint is not registered"
     names = [*(model.name for model in models), *dict(failed)]
     width = max(map(len, names), default=0)
-    lines = [f"flaskcompat {__version__} at {url}/v1", ""]
+    lines = [f"flaskcompat {__version__} {where}", ""]
     lines += [f"  {model.name:<{width}}  {', '.join(model.surfaces)}" for model in models]
     lines += [f"  {name:<{width}}  FAILED: {why}" for name, why in failed]
     if not names:
-        lines.append("  no models: the folder has no <name>/pipeline_wrapper.py")
-    if example := _example(models, url):
+        has_folder = any(state.folder is not None for _, state in apis)
+        missing = "the folder has no <name>/pipeline_wrapper.py" if has_folder else "the app has added none"
+        lines.append(f"  no models: {missing}")
+    # A path with variables cannot be pasted.
+    examples = [(url, example) for url, state in apis if "<" not in url and (example := _example(state, url))]
+    if examples:
+        url, example = examples[0]
         lines += ["", "Try it:", f"  {example}"]
         if app.config["FLASKCOMPAT_PAGE"]:
-            lines += [f"  or in a browser: {url}/"]
+            lines += [f"  or in a browser: {url.removesuffix('v1')}"]
     return "\n".join(lines)
+
+
+def api_path(app: Flask, state: State) -> str | None:
+    """The path of the API of *state*, such as ``/ai/v1``; None if its blueprint is not registered."""
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint.startswith(tuple(state.prefixes)) and rule.rule.endswith("/v1/models"):
+            return rule.rule.removesuffix("/models")
+    return None
 
 
 def announce(app: Flask, host: str, port: int) -> None:
@@ -45,8 +62,9 @@ def announce(app: Flask, host: str, port: int) -> None:
     click.echo(f"\n{start_screen(app, host, port)}\n", err=True)
 
 
-def _example(models: Iterable[Model], url: str) -> str | None:
-    for model in models:
+def _example(state: State, url: str) -> str | None:
+    key = "-H 'Authorization: Bearer KEY' " if state.keys else ""
+    for model in state.registry:
         if "chat" in model.surfaces:
             body = {"model": model.name, "messages": [{"role": "user", "content": _QUESTION}]}
             path = "chat/completions"
@@ -54,7 +72,7 @@ def _example(models: Iterable[Model], url: str) -> str | None:
             body, path = {"model": model.name, "input": _QUESTION}, "responses"
         else:
             continue
-        return f"curl {url}/v1/{path} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
+        return f"curl {url}/{path} {key}-H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
     return None
 
 
@@ -98,4 +116,9 @@ def serve_command(context: click.Context, host: str, port: int, threads: int, da
             keep_below(app, data)
         except (OSError, ValueError) as error:
             raise click.ClickException(str(error)) from None
-    serve(app, host=host, port=port, threads=threads, on_start=lambda bound: announce(app, host, bound))
+    try:
+        # Now, not with the first answer that cannot be kept. All states have their stores in common.
+        states_of(app.extensions)[0].stores.connect()
+        serve(app, host=host, port=port, threads=threads, on_start=lambda bound: announce(app, host, bound))
+    except (CannotConnect, CannotListen) as error:
+        raise click.ClickException(str(error)) from None

@@ -20,13 +20,16 @@ def _flag(text: str) -> bool:
         return True
     if text.strip().lower() in ("0", "false", "f", "no", "n", "off", ""):
         return False
-    raise ValueError("is neither true nor false")
+    raise ValueError("must be true or false, 1 or 0, yes or no, on or off")
 
 
 def _count(text: str) -> int:
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
     if number < 0:
-        raise ValueError("is less than 0")
+        raise ValueError("must be a whole number, 0 or more")
     return number
 
 
@@ -39,21 +42,24 @@ def _days(text: str) -> float:
 
 
 def _amount(text: str, unit: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
     if not 0 <= number < math.inf:
-        raise ValueError(f"is no number of {unit}")
+        raise ValueError(f"must be a number of {unit}, 0 or more")
     return number
 
 
 def _level(text: str) -> str:
     if text.strip().upper() not in logging.getLevelNamesMapping():
-        raise ValueError("is no level of the log")
+        raise ValueError("must be one of TRACE, DEBUG, INFO, WARNING, ERROR, CRITICAL")
     return text.strip().upper()
 
 
 def _alias(text: str) -> str:
     if text.strip().lower() not in ("auto", "on", "off"):
-        raise ValueError("is none of auto, on, off")
+        raise ValueError("must be auto, on or off")
     return text.strip().lower()
 
 
@@ -201,10 +207,11 @@ def _checked(setting: Setting, value: Any) -> Any:
     if name == "FLASKCOMPAT_API_KEYS" and isinstance(value, list | tuple | set | frozenset):
         if all(isinstance(key, str) for key in value):
             return list(value)
-    elif isinstance(value, str) or (isinstance(value, int | float) and setting.read is not str):
+    elif isinstance(value, str) or setting.read is not str:
         is_whole = isinstance(value, float) and value.is_integer()
         return _read(setting, name, str(int(value) if is_whole else value))
-    raise ValueError(f"{name} cannot be of type {type(value).__name__}")
+    several = " or a list of texts" if name == "FLASKCOMPAT_API_KEYS" else ""
+    raise ValueError(f"{name} must be a text{several}, not {type(value).__name__}")
 
 
 def _read(setting: Setting, name: str, text: str) -> Any:
@@ -212,6 +219,19 @@ def _read(setting: Setting, name: str, text: str) -> Any:
         return setting.read(text)
     except ValueError as error:
         raise ValueError(f"{name}={text!r}: {error}") from None
+
+
+def unread_settings(app: Flask, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """The settings that the environment has and *app*, which may not read it, has at their defaults."""
+
+    def differs(setting: Setting) -> bool:
+        try:
+            return bool(setting.read(environ[setting.name]) != setting.default)
+        except ValueError:
+            return True
+
+    at_default = (setting for setting in SETTINGS if app.config[setting.name] == setting.default)
+    return [setting.name for setting in at_default if setting.name in environ and differs(setting)]
 
 
 def read_environment(app: Flask, environ: Mapping[str, str] = os.environ) -> None:

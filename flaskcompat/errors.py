@@ -6,6 +6,8 @@
      +-- WrapperContractError            a wrapper returned what is no answer
      +-- UpstreamFailed                  the model behind a pipeline failed
      +-- PipelineLoadError               a wrapper could not be loaded
+     +-- CannotListen                    the server cannot listen on its address
+     +-- CannotConnect                   the database cannot be opened
      +-- APIError                        500  server_error
           +-- PipelineError              500  pipeline_error
           +-- PipelineTimeout            504  pipeline_timeout
@@ -76,6 +78,14 @@ class UpstreamFailed(FlaskCompatError):
 
 class PipelineLoadError(FlaskCompatError):
     """A wrapper could not be imported or set up."""
+
+
+class CannotListen(FlaskCompatError):
+    """The server cannot listen on its address."""
+
+
+class CannotConnect(FlaskCompatError):
+    """The database cannot be opened; the text says why, without the password of its URL."""
 
 
 class APIError(FlaskCompatError):

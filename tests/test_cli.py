@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from flask import Flask
+from flask import Blueprint, Flask
 from flask.cli import ScriptInfo
 
 from flaskcompat import BasePipelineWrapper, FlaskCompat, cli, server
@@ -40,12 +40,51 @@ def test_start_screen_lists_models_failures_and_a_line_to_paste() -> None:
     ]
 
 
-def test_start_screen_of_other_kinds_of_models() -> None:
+def test_start_screen_of_other_kinds_of_models(tmp_path: Path) -> None:
     files = make_app(a=UploadOnly())
     assert "Try it" not in start_screen(files, "::1", 80) and "http://[::1]:80/v1" in start_screen(files, "::1", 80)
     both = make_app(a=UploadOnly(), b=ResponseOnly())
     assert "/v1/responses" in start_screen(both, "h", 80) and '"input"' in start_screen(both, "h", 80)
-    assert "no models" in start_screen(make_app(), "h", 80)
+    assert "no models: the app has added none" in start_screen(make_app(), "h", 80)
+    app = Flask("host")
+    FlaskCompat(app, pipelines=tmp_path)
+    assert "no models: the folder has no <name>/pipeline_wrapper.py" in start_screen(app, "h", 80)
+
+
+def test_start_screen_shows_where_the_api_is() -> None:
+    app = Flask("host")
+    app.config.update(FLASKCOMPAT_API_KEYS="sesame", FLASKCOMPAT_PAGE=True)
+    FlaskCompat(app, url_prefix="/ai").registry.add("m", returning("x"))
+    screen = start_screen(app, "h", 80)
+    assert screen.startswith(f"flaskcompat {cli.__version__} at http://h:80/ai/v1\n")
+    assert "  curl http://h:80/ai/v1/chat/completions -H 'Authorization: Bearer KEY' -H " in screen
+    assert screen.endswith("\n  or in a browser: http://h:80/ai/")
+
+
+def test_start_screen_of_several_apis() -> None:
+    app = Flask("host")
+    FlaskCompat(app, name="one", url_prefix="/one")
+    FlaskCompat(app, name="two", url_prefix="/two").registry.add("m", returning("x"))
+    screen = start_screen(app, "h", 80)
+    assert "at http://h:80/one/v1 and http://h:80/two/v1\n" in screen and "curl http://h:80/two/v1/chat" in screen
+
+
+@pytest.mark.parametrize(
+    ("prefix", "registered", "where"),
+    [
+        ("/outer", True, "at http://h:80/outer/ai/v1"),
+        ("/<tenant>", True, "at http://h:80/<tenant>/ai/v1"),
+        ("/outer", False, "without an API: its blueprint is not registered"),
+    ],
+)
+def test_start_screen_of_an_api_below_a_blueprint(prefix: str, registered: bool, where: str) -> None:
+    app, parent = Flask("host"), Blueprint("parent", __name__, url_prefix=prefix)
+    FlaskCompat(app, parent=parent, url_prefix="/ai").registry.add("m", returning("x"))
+    if registered:
+        app.register_blueprint(parent)
+    screen = start_screen(app, "h", 80)
+    assert screen.startswith(f"flaskcompat {cli.__version__} {where}\n") and "  m  chat, responses" in screen
+    assert ("curl" in screen) is (where == "at http://h:80/outer/ai/v1")
 
 
 def test_serve_options_reach_the_runner(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +142,13 @@ def test_address_that_others_reach_is_warned_about(
         server.serve(make_app(), host=host, on_start=seen.append)
     assert seen == [7, "closed"]
     assert ("anyone who reaches this address" in caplog.text) is warned
+
+
+def test_warning_names_the_hooks_of_the_app(caplog: pytest.LogCaptureFixture) -> None:
+    app = make_app()
+    app.before_request(lambda: None)
+    server.warn_if_open(app, "0.0.0.0")
+    assert "can use the models unless a before_request hook refuses them; no API key is set" in caplog.text
 
 
 def test_serve_in_a_thread_sets_no_signal_handler(monkeypatch: pytest.MonkeyPatch) -> None:

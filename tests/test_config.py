@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from flask import Flask
 
 from flaskcompat import FlaskCompat, create_app
-from flaskcompat.config import SETTINGS, read_environment, set_defaults
+from flaskcompat.config import SETTINGS, Setting, read_environment, set_defaults
 
 
 @pytest.mark.parametrize(
@@ -29,13 +30,25 @@ def test_environment(name: str, text: str, value: Any) -> None:
     assert app.config[name] == value
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["FLASKCOMPAT_STRICT", "FLASKCOMPAT_KEEP_ALIVE", "FLASKCOMPAT_MAX_UPLOAD_BYTES", "FLASKCOMPAT_LOG_LEVEL"],
-)
-def test_value_that_cannot_be_read_names_its_setting(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name}='maybe'"):
-        read_environment(Flask("x"), {name: "maybe"})
+@pytest.mark.parametrize("setting", [s for s in SETTINGS if s.read is not str], ids=lambda setting: setting.name)
+@pytest.mark.parametrize("value", ["maybe", "-1", "nan", "1e999", [1]])
+def test_value_that_cannot_be_read_names_its_setting_and_what_it_must_be(setting: Setting, value: Any) -> None:
+    said = f"^{setting.name}='{re.escape(str(value))}': must be "
+    if isinstance(value, str):
+        with pytest.raises(ValueError, match=said):
+            read_environment(Flask("x"), {setting.name: value})
+    app = Flask("x")
+    app.config[setting.name] = value
+    with pytest.raises(ValueError, match=said):
+        set_defaults(app)
+
+
+@pytest.mark.parametrize("setting", [s for s in SETTINGS if s.read is str], ids=lambda setting: setting.name)
+def test_text_of_another_type_names_its_setting_and_what_it_must_be(setting: Setting) -> None:
+    app = Flask("x")
+    app.config[setting.name] = 12345
+    with pytest.raises(ValueError, match=f"^{setting.name} must be a text( or a list of texts)?, not int$"):
+        set_defaults(app)
 
 
 def test_defaults() -> None:

@@ -58,6 +58,30 @@ def test_rag_says_when_it_finds_nothing(app: Flask, question: str) -> None:
         ("and -7 % 4, please", "-7 % 4 is 1."),
         ("1/0", "1/0 is undefined: a division by zero."),
         ("2 2", "I could not calculate 2 2."),
+        ("What is 12 times 7?", "12 * 7 is 84."),
+        ("How much is twelve multiplied by seven", "12 * 7 is 84."),
+        ("12 x 7", "12 * 7 is 84."),
+        ("12 × 7 − 4", "12 * 7 - 4 is 80."),
+        ("twenty-one plus 3, please", "21 + 3 is 24."),
+        ("What's 10 minus 4.5?", "10 - 4.5 is 5.5."),
+        ("1,000 divided by 8", "1000 / 8 is 125."),
+        ("seven over two", "7 / 2 is 3.5."),
+        ("five times -3", "5 * -3 is -15."),
+        ("(2 plus 3) times 4", "(2 + 3) * 4 is 20."),
+        ("In 2024, what was three plus four?", "3 + 4 is 7."),
+        ("the sum of 3, 4 and 5", "3 + 4 + 5 is 12."),
+        ("the product of 3 and 4, please", "3 * 4 is 12."),
+        ("the difference between 9 and 4", "9 - 4 is 5."),
+        ("subtract 3 from ten", "10 - 3 is 7."),
+        ("add 2 and 3", "2 + 3 is 5."),
+        ("divide 10 by 4", "10 / 4 is 2.5."),
+        ("multiply 10 by 4", "10 * 4 is 40."),
+        ("half of 10", "10 / 2 is 5."),
+        ("What is 20% of 50?", "20 / 100 * 50 is 10."),
+        ("3 squared", "3 ** 2 is 9."),
+        ("2 to the power of 8", "2 ** 8 is 256."),
+        ("9**9**9", "9**9**9 is too large a number."),
+        ("I have 3 apples", "I calculate. Ask me something like: what is (2 + 3) * 4?"),
         ("hello", "I calculate. Ask me something like: what is (2 + 3) * 4?"),
     ],
 )
@@ -77,8 +101,13 @@ def test_echo(app: Flask) -> None:
 
 
 def test_usage_is_counted(app: Flask) -> None:
-    for model, text in (("demo-rag", "How do I stream words?"), ("demo-agent", "1+1")):
-        assert post(app, "/v1/responses", response_body(model, text=text)).json["usage"]["total_tokens"] > 0
+    for model, text in (("demo-rag", "How do I stream words?"), ("demo-agent", "1+1"), ("demo-echo", "one\ntwo")):
+        usage = post(app, "/v1/responses", response_body(model, text=text)).json["usage"]
+        assert usage["input_tokens"] > 0 and usage["output_tokens"] > 0
+        chat = post(app, "/v1/chat/completions", chat_body(model, text=text)).json["usage"]
+        asked = {"stream": True, "stream_options": {"include_usage": True}}
+        streamed = events_of(post(app, "/v1/chat/completions", chat_body(model, text=text) | asked).text)[-1]["usage"]
+        assert chat == streamed and chat["total_tokens"] == usage["total_tokens"]
 
 
 @pytest.mark.parametrize(

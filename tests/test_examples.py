@@ -134,6 +134,34 @@ def test_readme_names_every_example():
     assert {name for name, _ in readme_rows()} == folders | programs
 
 
+def imports(path: Path) -> set[str]:
+    """What a program imports that comes neither with its language nor with this package."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".mjs":
+        return set(re.findall(r'^import .* from "(.*)";$', text, re.MULTILINE))
+    names = [name.partition(".")[0] for name in re.findall(r"^(?:from|import) ([\w.]+)", text, re.MULTILINE)]
+    ours = {"", "flask", "flaskcompat", "haystack", "haystack_integrations", "werkzeug"}
+    return {name.replace("_", "-") for name in {*names} - ours - sys.stdlib_module_names}
+
+
+def test_readme_says_what_an_example_needs():
+    text = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[.*?\]\((.*?)\) \| .* \|(.*) \| ", text, re.MULTILINE)
+    places = [(EXAMPLES / place, needs) for place, needs in rows]
+    found = {
+        str(path.relative_to(EXAMPLES)): (imports(path), needs)
+        for path, needs in places
+        if path.suffix in (".py", ".mjs")
+    }
+    assert {name for name, (imported, needs) in found.items() if imported} == {
+        "ai_sdk_client.mjs", "flask_cors_app.py", "flask_limiter_app.py", "flask_login_app.py", "langchain_client.py",
+        "opentelemetry_app.py",
+    }  # fmt: skip
+    for name, (imported, needs) in found.items():
+        assert all(package in needs for package in imported), name
+    assert [needs for path, needs in places if path.parent.name in IN_YAML] == [" Haystack 3"] * 2
+
+
 def test_commands_of_the_readme_are_answered(site: Site):
     commands = re.compile(r"curl (-N )?localhost:1416(\S+) --json '(.*)'`")
     asked = set()

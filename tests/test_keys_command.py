@@ -63,6 +63,39 @@ def test_line_is_added_to_a_file(tmp_path: Path) -> None:
         assert keys.find(f"Bearer {key}") == principal and key not in file.read_text()
 
 
+def test_key_is_written_to_a_file_of_its_own(tmp_path: Path) -> None:
+    keys, own = tmp_path / "keys", tmp_path / "ann.key"
+    before = os.umask(0)
+    try:
+        done = run("new", "ann", "--add", str(keys), "--out", str(own))
+    finally:
+        os.umask(before)
+    assert (done.exit_code, done.output) == (0, "") and own.stat().st_mode & 0o777 == 0o600
+    assert read_keys(None, keys).find(f"Bearer {own.read_text().strip()}") == Principal("ann")
+    alone = run("new", "bob", "--out", str(tmp_path / "bob.key"))
+    [entry] = alone.stdout.splitlines()
+    assert read_keys(entry, None).find(f"Bearer {(tmp_path / 'bob.key').read_text().strip()}") == Principal("bob")
+
+
+def test_file_of_a_key_that_cannot_be_made(tmp_path: Path) -> None:
+    keys, own = tmp_path / "keys", tmp_path / "ann.key"
+    own.write_text("another")
+    (tmp_path / "link").symlink_to(own)
+    for place, says in (
+        (own, f"Error: {own} exists already.\n"),
+        (tmp_path / "link", f"Error: {tmp_path / 'link'} exists already.\n"),
+        (tmp_path / "no" / "key", f"Error: {tmp_path / 'no' / 'key'} cannot be written: FileNotFoundError\n"),
+    ):
+        done = run("new", "ann", "--add", str(keys), "--out", str(place))
+        assert (done.exit_code, done.output) == (1, says)
+    assert not keys.exists() and own.read_text() == "another"
+    keys.write_text("ann=one\n")
+    assert run("new", "ann", "--add", str(keys), "--out", str(tmp_path / "new")).exit_code == 1
+    assert not (tmp_path / "new").exists()
+    same = run("new", "bob", "--add", str(keys), "--out", str(tmp_path / "." / "keys"))
+    assert same.exit_code == 2 and "name the same file" in same.stderr and keys.read_text() == "ann=one\n"
+
+
 def test_link_to_the_file_stays_one(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "keys")
     assert run("new", "ann", "--add", str(tmp_path / "link")).exit_code == 0

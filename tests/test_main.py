@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from flaskcompat import __main__ as console
+from flaskcompat.commands import app_loader
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -21,7 +22,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     def fail() -> Any:
         raise AssertionError("the application is loaded")
 
-    monkeypatch.setattr(console, "create_app", fail)
+    monkeypatch.setattr(app_loader, "create_app", fail)
     monkeypatch.setenv("FLASK_RUN_FROM_CLI", "false")
     monkeypatch.chdir(tmp_path)
 

@@ -182,7 +182,8 @@ def test_ten_minutes_are_as_pasted(tmp_path: Path) -> None:
         os.killpg(serving.pid, signal.SIGTERM)
         told, _ = serving.communicate(timeout=60)
     assert '"GOOD "' in said and "data: [DONE]" in said, f"{said}\n{told}"
-    assert 'flaskcompat_tokens_total{kind="output",model="shout"' in said
+    assert re.search(r'flaskcompat_requests_total\{.*model="shout".*\} 1\.0\n', said)
+    assert (tmp_path / "alice.key").stat().st_mode & 0o777 == 0o600
     assert '"code":"invalid_api_key"' in said.replace(" ", "")
     assert "shout  ok" in told and "0 failed" in told
 

@@ -23,10 +23,11 @@ from flaskcompat.checking.spellings import dead_spellings
 from flaskcompat.config import read_environment, set_defaults
 from flaskcompat.extension import FlaskCompat
 from flaskcompat.runtime.keys import Principal
-from flaskcompat.runtime.loader import PipelinesFolder, model_folders, open_folder
+from flaskcompat.runtime.loader import PipelinesFolder, is_model, model_folders, open_folder
 from flaskcompat.runtime.pipeline_model import PipelineModel
 from flaskcompat.runtime.registry import Registry
 from flaskcompat.runtime.state import EXTENSION, State
+from flaskcompat.runtime.wrapper import BasePipelineWrapper, misspelt_methods
 
 # What an application is told beside its own settings: nothing of a check is kept, and nobody is kept out.
 _SETTINGS: Mapping[str, Any] = {
@@ -81,11 +82,13 @@ class Models(ABC):
 
 
 class FolderModels(Models):
-    """The models of a folder of wrappers, loaded anew."""
+    """The models of a folder of wrappers, or the one of a folder that is a model itself; loaded anew."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder.resolve()
-        self._directories = {path.name: path for path in model_folders(self._folder)}
+        folder = folder.resolve()
+        is_one = is_model(folder)
+        self._folder = folder.parent if is_one else folder
+        self._directories = {path.name: path for path in ([folder] if is_one else model_folders(folder))}
         self._opened: PipelinesFolder | None = None
         self.names = list(self._directories)
 
@@ -144,6 +147,11 @@ class ServedModels(Models):
     def load(self, name: str) -> None:
         if name not in self._registry:
             raise NotServed(self._registry.failed[name])
+
+
+def _place_of(wrapper: BasePipelineWrapper, method: str, source: Source | None) -> str | None:
+    code = getattr(inspect.unwrap(getattr(type(wrapper), method)), "__code__", None)
+    return source.show(code.co_filename, code.co_firstlineno) if code is not None and source is not None else None
 
 
 class Checker:
@@ -206,6 +214,10 @@ class Checker:
         except Raised as raised:  # anything: sys.exit() in a wrapper, too
             is_told = isinstance(raised.error, NotServed)
             result.add("load", str(raised.error) if is_told else why(raised.error, source))
+        if name in (registry := self._state.registry):
+            for has, meant in misspelt_methods(registry[name].wrapper).items():
+                at = f" ({place})" if (place := _place_of(registry[name].wrapper, has, source)) else ""
+                result.add("load", f"{has} is not called: did you mean {meant}?{at}", fails=False)
         if source is not None:
             # What matters of them fails by itself: in loading, or when it is asked.
             for spelling in dead_spellings(self._models.files(name), source):

@@ -8,14 +8,16 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
+from flaskcompat.errors import CannotConnect
 from flaskcompat.runtime.state import models_of, states_of
 
-# Those that have a module each.
+# Those that have a module each, and their names there.
 _MODULES = {
-    "call": "call_command",
-    "check": "check_command",
-    "keys": "keys_commands",
-    "migrate": "migrate_command",
+    "call": ("flaskcompat.commands.call", "call_command"),
+    "check": ("flaskcompat.commands.check", "check_command"),
+    "keys": ("flaskcompat.commands.keys", "keys_commands"),
+    "migrate": ("flaskcompat.commands.migrate", "migrate_command"),
+    "serve": ("flaskcompat.cli", "serve_command"),
 }
 
 
@@ -28,11 +30,12 @@ class _Commands(AppGroup):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _MODULES:
             return super().get_command(ctx, cmd_name)
-        command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), _MODULES[cmd_name])
+        module, name = _MODULES[cmd_name]
+        command: click.Command = getattr(import_module(module), name)
         return command
 
 
-commands = _Commands("flaskcompat", help="Look at the models, ask one, and look after what flaskcompat keeps.")
+commands = _Commands("flaskcompat", help="Serve, list, ask and check the models, and look after what is stored.")
 
 
 @commands.command("models", short_help="List the models, and those that failed to load.")
@@ -52,4 +55,8 @@ def models_command() -> None:
 def purge_command() -> None:
     """Delete responses and files that are older or larger than the settings say, and what broken uploads have left."""
     stores = states_of(current_app.extensions)[0].stores  # which all have in common
+    try:
+        stores.connect()
+    except CannotConnect as error:
+        raise click.ClickException(str(error)) from None
     click.echo(f"{stores.purge()} records deleted")

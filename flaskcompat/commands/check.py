@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _HELP = """Check the wrappers in DIRECTORY: load each, ask it in every way that it answers, read its source.
 
+DIRECTORY is a folder of models, or the folder of one.
+
 Scripted models answer in place of real ones, nothing goes over the network, and no key is needed. Without DIRECTORY:
 {otherwise}.
 

@@ -9,7 +9,7 @@ import click
 from flask import Flask, current_app
 from flask.cli import AppGroup, ScriptInfo
 
-from flaskcompat.commands.writing import alone_in, write_whole
+from flaskcompat.commands.writing import alone_in, write_new, write_whole
 from flaskcompat.runtime.keys import Keys, Principal, decode_keys, make_key, read_keys, split_entries
 from flaskcompat.runtime.state import EXTENSION, State, states_of
 
@@ -29,21 +29,38 @@ keys_commands = AppGroup("keys", short_help=_SHORT_HELP, help=_HELP)
     type=click.Path(dir_okay=False, path_type=Path),
     help="Add the line to FILE, which is made if it is not there, in place of printing it.",
 )
-def new_command(name: str, models: tuple[str, ...], file: Path | None) -> None:
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the key to FILE, a new file that only you can read, instead of printing it.",
+)
+def new_command(name: str, models: tuple[str, ...], file: Path | None, out: Path | None) -> None:
     """Make a key for NAME, for the MODELs alone if any are given (`*` stands for anything).
 
     The first line printed is the key, which is shown this once and kept nowhere; the second is the one for the file
-    that FLASKCOMPAT_API_KEYS_FILE names, with the key's hash. Servers that run know the key after a restart.
+    that FLASKCOMPAT_API_KEYS_FILE names, with the key's hash. Servers that run know the key after a restart. A file
+    that the shell makes with `>` can be read by all users of the machine: use --out.
     """
     try:
         key, entry = make_key(name, models)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    if out is not None:
+        if file is not None and out.resolve() == file.resolve():
+            raise click.UsageError("--add and --out name the same file")
+        _write_new(out, f"{key}\n".encode())
+    try:
+        if file is not None:
+            _add(file.resolve(), name, entry)
+    except click.ClickException:
+        if out is not None:
+            out.unlink(missing_ok=True)  # it opens nothing
+        raise
+    if out is None:
+        click.echo(key)
     if file is None:
-        click.echo(f"{key}\n{entry}")
-        return
-    _add(file.resolve(), name, entry)
-    click.echo(key)
+        click.echo(entry)
 
 
 @keys_commands.command("list", short_help="List whose keys there are.")
@@ -95,6 +112,16 @@ def _keys() -> Keys:
 
 def _models(principal: Principal) -> str:
     return " ".join(principal.models or ("*",))
+
+
+def _write_new(out: Path, data: bytes) -> None:
+    """:raises ClickException: if *out* is there, or cannot be written."""
+    try:
+        write_new(out, data)
+    except FileExistsError:
+        raise click.ClickException(f"{out} exists already.") from None
+    except OSError as error:
+        raise click.ClickException(f"{out} cannot be written: {type(error).__name__}") from None
 
 
 def _add(file: Path, name: str, entry: str) -> None:

@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Writing a file whole, or not at all."""
 
 from __future__ import annotations
 
@@ -33,6 +33,21 @@ def write_whole(path: Path, data: bytes) -> None:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         raise
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Put *data* into a new file that only its owner can read and write.
+
+    :raises FileExistsError: if *path* is there, also as a link.
+    :raises OSError: if it cannot be written; *path* is then not there.
+    """
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        try:
+            file.write(data)
+            file.flush()
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
 
 
 def _keep_owner(path: Path, temporary: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from flaskcompat.checking.checker import Checker, FolderModels, bare_app
 from flaskcompat.checking.findings import COLUMNS, Column, Result
 from flaskcompat.checking.options import Options
-from flaskcompat.runtime.loader import PIPELINE_FILES, WRAPPER_FILE, model_folders
+from flaskcompat.runtime.loader import PIPELINE_FILES, WRAPPER_FILE
 
 _FILES = (WRAPPER_FILE, *PIPELINE_FILES)
 
@@ -45,7 +45,8 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Generator[
     if file_path.name not in _FILES:
         return found
     directory = file_path.parent.resolve()
-    checked = parent.config.stash[_CHECKED].get(directory.parent)
+    folders = parent.config.stash[_CHECKED]
+    checked = folders.get(directory.parent) or folders.get(directory)
     if checked is None or directory.name not in checked.checker.names:
         return found
     is_first = next(name for name in _FILES if (directory / name).is_file()) == file_path.name
@@ -54,13 +55,14 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Generator[
 
 
 class _Checked:
-    """A folder of wrappers; nothing of it is loaded before the first of its items runs."""
+    """A folder of wrappers, or of one; nothing of it is loaded before the first of its items runs."""
 
     def __init__(self, folder: Path) -> None:
-        if not folder.is_dir() or not model_folders(folder):
+        models = FolderModels(folder) if folder.is_dir() else None
+        if models is None or not models.names:
             raise pytest.UsageError(f"the folder {folder} of flaskcompat-check does not exist, or has no models")
         try:
-            self.checker = Checker(FolderModels(folder), bare_app(), Options())
+            self.checker = Checker(models, bare_app(), Options())
         except ValueError as error:  # a setting
             raise pytest.UsageError(str(error)) from None
         self._results: dict[str, Result] = {}

@@ -34,7 +34,8 @@ class Fetcher:
     """
 
     def __init__(self, allowed: str, most: int) -> None:
-        self._allowed = [_address(part.strip()) for part in allowed.split(",") if part.strip()]
+        parts = [part.strip() for part in allowed.split(",") if part.strip()]
+        self._allowed = [_allowed_address(number, part) for number, part in enumerate(parts, 1)]
         self._most = most
         # By no handler but these: urllib would open files, too.
         handlers = (urllib.request.HTTPHandler, urllib.request.HTTPSHandler, _NoRedirect)
@@ -65,6 +66,15 @@ class Fetcher:
         if len(data) > self._most:
             raise RequestTooLarge(f"A file of more than {self._most} bytes cannot be part of a message.")
         return FoundFile(data, kind, unquote(urlsplit(url).path.rpartition("/")[2]) or None)
+
+
+def _allowed_address(number: int, url: str) -> tuple[str, str, int, Sequence[str]]:
+    try:
+        return _address(url)
+    except ValueError:
+        # The text is not repeated: it may hold a password.
+        wanted = "a URL such as https://host/path/, without a user and without .. or % signs"
+        raise ValueError(f"FLASKCOMPAT_FETCH_URLS: address {number} must be {wanted}") from None
 
 
 def _address(url: str) -> tuple[str, str, int, Sequence[str]]:

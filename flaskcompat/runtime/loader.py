@@ -69,7 +69,7 @@ def open_folder(
 
 def model_folders(folder: Path) -> list[Path]:
     """The folders of the models in *folder*, by name."""
-    return sorted(path for path in folder.iterdir() if _is_model(path))
+    return sorted(path for path in folder.iterdir() if is_model(path))
 
 
 class PipelinesFolder:
@@ -108,7 +108,8 @@ class PipelinesFolder:
         return None
 
 
-def _is_model(directory: Path) -> bool:
+def is_model(directory: Path) -> bool:
+    """Whether *directory* is the folder of one model."""
     if directory.name.startswith((".", "_")) or not directory.is_dir():
         return False
     return (directory / WRAPPER_FILE).is_file() or _pipeline_file(directory).is_file()

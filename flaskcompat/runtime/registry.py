@@ -12,9 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flaskcompat.errors import ModelNotFound, PipelineLoadError
+from flaskcompat.log import log
 from flaskcompat.runtime.pipeline_model import Inputs, PipelineModel, from_yaml
 from flaskcompat.runtime.plan import is_pipeline_or_agent
-from flaskcompat.runtime.wrapper import METHODS, BasePipelineWrapper, Surface, extras_of, implements, method_for
+from flaskcompat.runtime.wrapper import (
+    METHODS,
+    BasePipelineWrapper,
+    Surface,
+    extras_of,
+    implements,
+    method_for,
+    misspelt_methods,
+)
 
 if TYPE_CHECKING:
     from haystack.components.agents import Agent
@@ -95,8 +104,12 @@ class Registry:
             wrapper = PipelineModel(wrapper, inputs)
         if not isinstance(wrapper, BasePipelineWrapper):
             raise PipelineLoadError(f"{type(wrapper).__name__} is not derived from BasePipelineWrapper")
+        class_name = type(wrapper).__name__
+        hints = [f"{has} is not called: did you mean {meant}?" for has, meant in misspelt_methods(wrapper).items()]
         if not any(implements(wrapper, method) for method in METHODS):
-            raise PipelineLoadError(f"{type(wrapper).__name__} implements none of {', '.join(METHODS)}")
+            raise PipelineLoadError(" ".join([*hints, f"{class_name} implements none of {', '.join(METHODS)}"]))
+        for hint in hints:
+            log.warning("model '{}': {}.{}", name, class_name, hint)
         wrapper.setup()
         model = Model(name, wrapper, int(time.time()))
         with self._lock:

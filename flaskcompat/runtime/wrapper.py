@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Any, Literal
 
@@ -89,6 +90,49 @@ def method_for(wrapper: BasePipelineWrapper, surface: Surface) -> str | None:
     """The name of the method that answers on *surface*, the async one first; None where there is none."""
     sync = f"run_{surface}"
     return next((name for name in (f"{sync}_async", sync) if implements(wrapper, name)), None)
+
+
+# How alike two names must be. Hayhooks' `run_api` is like none of ours.
+_ALIKE = 0.8
+# The shortest beginning of a name that stands for it: `run_chat`, without its underscore.
+_SHORTEST = 7
+
+
+def misspelt_methods(wrapper: BasePipelineWrapper) -> dict[str, str]:
+    """The methods of a wrapper that look misspelt, each with the name that is probably meant.
+
+    A method is left out if the wrapper has the one that is meant, or the async form of it. If a wrapper has any of
+    :data:`METHODS`, only names that begin with ``run`` count: others are more likely helpers.
+    """
+    has_some = any(implements(wrapper, method) for method in METHODS)
+    found = {}
+    for name in sorted(set(dir(type(wrapper))) - set(dir(BasePipelineWrapper))):
+        if name.startswith("_") or (has_some and not name.startswith("run")):
+            continue
+        meant = _nearest(name)
+        if meant is None or not callable(getattr(type(wrapper), name, None)):
+            continue
+        if not any(implements(wrapper, method) for method in METHODS if method in (meant, f"{meant}_async")):
+            found[name] = meant
+    return found
+
+
+def _nearest(name: str) -> str | None:
+    """The method whose name is nearest to *name*, without regard to case and underscores; None if none is near."""
+    plain = _plain(name)
+    if not (is_async := plain.endswith("async")):
+        plain = plain.removesuffix("sync")
+    forms = {_plain(method): method for method in METHODS}
+    stem = plain.removesuffix("async")
+    for form, method in forms.items():
+        if len(stem) >= _SHORTEST and form.startswith(stem) and form.endswith("async") == is_async:
+            return method
+    alike = get_close_matches(plain, forms, n=1, cutoff=_ALIKE)
+    return forms[alike[0]] if alike else None
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
 
 
 #: What a method gets if it declares a parameter of this name.

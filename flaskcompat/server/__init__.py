@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 from flask import Flask
 
 from flaskcompat.blueprints.servers import DETACHED_ANSWERS, SPARE_THREADS
+from flaskcompat.errors import CannotListen
 from flaskcompat.log import log, take_logger
 from flaskcompat.runtime.composition import models_that_ask
 from flaskcompat.runtime.state import states_of
@@ -62,8 +64,19 @@ def options(app: Flask, threads: int) -> dict[str, Any]:
 def make_server(
     app: Flask, *, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, threads: int = DEFAULT_THREADS
 ) -> Runner:
-    """A server that is bound and not yet running; its ``port`` tells the port."""
-    return Runner(app, {"host": host, "port": port, **options(app, threads)})
+    """A server that is bound and not yet running; its ``port`` tells the port.
+
+    :raises CannotListen: if the address is in use or not one of this machine.
+    """
+    settings = options(app, threads)
+    try:
+        return Runner(app, {"host": host, "port": port, **settings})
+    except OSError as error:
+        in_use = error.errno == errno.EADDRINUSE
+        why = "the port is in use; choose another one with --port" if in_use else error.strerror or str(error)
+    except ValueError:  # of waitress, which cannot resolve the host
+        why = "the host is not known"
+    raise CannotListen(f"Cannot listen on {host}, port {port}: {why}.")
 
 
 def serve(
@@ -77,6 +90,7 @@ def serve(
     """Serve *app* until SIGTERM or SIGINT, then stop within ``FLASKCOMPAT_SHUTDOWN_GRACE``; a second signal ends it.
 
     :param on_start: called with the port once the server listens.
+    :raises CannotListen: if the address is in use or not one of this machine.
     """
     take_logger("waitress")
     allow_descriptors(options(app, threads)["connection_limit"])
@@ -101,7 +115,10 @@ def serve(
 def warn_if_open(app: Flask, host: str) -> None:
     """Log a warning if *app* asks nobody who they are, and *host* is an address that others reach."""
     if not _is_loopback(host) and not all(state.guarded for state in states_of(app.extensions)):
-        log.warning("serving on {}: anyone who reaches this address can use the models; no API key is set", host)
+        unless = " unless a before_request hook refuses them" if app.before_request_funcs.get(None) else ""
+        log.warning(
+            "serving on {}: anyone who reaches this address can use the models{}; no API key is set", host, unless
+        )
 
 
 def warn_of_composition(app: Flask, host: str, port: int, threads: int) -> None:

@@ -39,7 +39,7 @@ class Blobs:
             hint = f": pip install 'flaskcompat[{extra}]'" if extra else ""
             raise ValueError(f"needs the fsspec driver for {scheme}:{hint or ' install it'}") from None
         except ValueError:
-            raise ValueError("is no URL that fsspec knows") from None
+            raise ValueError("must be a URL such as file:///folder or s3://bucket/folder") from None
         self._url, self._made = url, (os.getpid(), fs)
         self._root = root.rstrip("/")
         protocol = fs.protocol

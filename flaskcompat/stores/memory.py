@@ -167,6 +167,9 @@ class MemoryRecords:
         with self._lock:
             return [id for id, log in self._logs.items() if not log.ended and log.beat < since][:limit]
 
+    def connect(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

@@ -27,6 +27,13 @@ class Stores:
         """Stores that last as long as they are held."""
         return cls(ResponseStore(MemoryRecords(), 0.0, None), FileStore(MemoryRecords(), None, 0.0, None))
 
+    def connect(self) -> None:
+        """Connect now instead of at the first use.
+
+        :raises CannotConnect: if the database cannot be opened.
+        """
+        self.responses.connect()  # files are in the same database
+
     def purge(self) -> int:
         """Delete what is too old or too much; gives how many records it was."""
         return self.responses.purge() + self.files.purge()

@@ -184,5 +184,11 @@ class Records(Protocol):
     def silent_runs(self, since: float, limit: int) -> list[str]:
         """Up to *limit* ids of runs that go on, and of which nobody has said so since then."""
 
+    def connect(self) -> None:
+        """Connect now instead of at the first use.
+
+        :raises CannotConnect: if that fails.
+        """
+
     def close(self) -> None:
         """Let go of what it holds open."""

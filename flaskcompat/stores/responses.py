@@ -397,6 +397,10 @@ class ResponseStore:
         """Delete what is too old or too much; gives how many records it was."""
         return self._retention.purge()
 
+    def connect(self) -> None:
+        """:raises CannotConnect: if the database cannot be opened."""
+        self._records.connect()
+
     def close(self) -> None:
         self._records.close()
 

@@ -31,10 +31,11 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import Pool
 from sqlalchemy.types import BigInteger, Boolean, Double, Integer, String
 
+from flaskcompat.errors import LOG_LIMIT, CannotConnect, shorten
 from flaskcompat.log import log
 from flaskcompat.stores.groups import GroupCommit
 from flaskcompat.stores.migrations import NewerDatabase, is_current, migrate
@@ -98,13 +99,13 @@ def check_url(text: str) -> URL:
     try:
         url = make_url(text)
     except ArgumentError:
-        raise ValueError("is no URL of a database") from None
+        raise ValueError("must be a URL such as sqlite:///path or postgresql://host/name") from None
     if url.drivername in ("postgres", "postgresql"):
         url = url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() not in ("sqlite", "postgresql"):
-        raise ValueError("is neither sqlite nor postgresql")
+        raise ValueError("must begin with sqlite: or postgresql:")
     if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
-        raise ValueError("names no file")
+        raise ValueError("must name a file: sqlite:///path")
     try:
         url.get_dialect().import_dbapi()
     except (ImportError, NoSuchModuleError):
@@ -356,6 +357,14 @@ class SqlRecords:
         wanted = select(_runs.c.id).where(~_runs.c.ended, _runs.c.beat < since).limit(limit)
         with self._transaction(reads=True) as connection:
             return list(connection.execute(wanted).scalars())
+
+    def connect(self) -> None:
+        try:
+            self._make_ready()
+        except (SQLAlchemyError, NewerDatabase) as error:
+            # The driver's own words; SQLAlchemy adds lines about its documentation.
+            words = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
+            raise CannotConnect(f"The database cannot be opened: {shorten(words, LOG_LIMIT)}") from error
 
     def close(self) -> None:
         """Close the connections; those that somebody is busy with when they are done."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -68,16 +69,39 @@ def test_status_tells_whether_all_is_well(folder: Path) -> None:
         (".", "--model", "other"),
         (".", "--timeout", "0"),
         (".", "--real", "--reply", "x"),
-        ("good",),
+        ("empty",),
         (),
     ],
     ids=" ".join,
 )
 def test_misuse_is_status_2(folder: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...]) -> None:
+    (folder / "empty").mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.delenv("FLASKCOMPAT_PIPELINES_DIR", raising=False)
     result = check(*args)
     assert result.exit_code == 2 and result.stdout == "" and "Error: " in result.stderr
+
+
+def test_folder_of_one_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "shared.py").write_text("TEXT = 'x'\n")
+    write(folder, "good", f"from shared import TEXT\n{method('return TEXT')}")
+    result = check(folder / "good")
+    assert result.exit_code == 0 and "\ngood   ok    ok    ok  " in result.stdout and "\n1 model, " in result.stdout
+    assert check(folder / "good", app=make_app(served=returning("x"))).stdout == result.stdout
+    monkeypatch.chdir(folder / "late")
+    result = check(".")
+    assert result.exit_code == 1 and "late/pipeline_wrapper.py:15" in result.stdout and "good" not in result.stdout
+    (folder / "alone").mkdir()
+    (folder / "alone" / "pipeline.yml").write_text("components: {}\n")
+    assert "\n1 model, 1 failed" in check(folder / "alone").stdout
+
+
+def test_misspelt_method_is_a_warning(folder: Path) -> None:
+    more = "    def run_responses(self, model, input_items, body):\n        return 'x'\n"
+    write(folder, "good", method("return 'x'") + more)
+    result = check(folder / "good")
+    found = re.findall(r"warning  load: (.*) \(good/pipeline_wrapper.py:\d+\)\n", result.stdout)
+    assert result.exit_code == 0 and found == ["run_responses is not called: did you mean run_response?"]
 
 
 def test_folder_of_the_environment_else_pipelines(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,8 +39,15 @@ def test_ini_option_and_choice_by_name_beside_own_tests(pytester: pytest.Pyteste
 
 
 @pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("folder", ["other", "wrappers/good"])
+def test_folder_of_one_model(pytester: pytest.Pytester) -> None:
+    done = pytester.runpytest_inprocess("-p", PLUGIN, "--flaskcompat-check", "wrappers/good")
+    done.assert_outcomes(passed=3, skipped=3)
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("folder", ["other", "wrappers/empty"])
 def test_folder_without_models_is_misuse(pytester: pytest.Pytester, folder: str) -> None:
+    (pytester.path / "wrappers" / "empty").mkdir()
     done = pytester.runpytest_inprocess("-p", PLUGIN, "--flaskcompat-check", folder)
     assert done.ret == pytest.ExitCode.USAGE_ERROR and "does not exist, or has no models" in done.stderr.str()
 

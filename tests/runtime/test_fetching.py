@@ -83,8 +83,8 @@ def test_only_what_lies_below_an_allowed_address(url: str, allowed: bool) -> Non
 
 @pytest.mark.parametrize("wrong", ["a.example", "ftp://a.example/", "file:///etc", "https://user@a.example/"])
 def test_what_is_no_address_is_refused_at_the_start(wrong: str) -> None:
-    with pytest.raises(ValueError, match="address"):
-        Fetcher(wrong, 10)
+    with pytest.raises(ValueError, match="^FLASKCOMPAT_FETCH_URLS: address 2 must be a URL such as https://host/path/"):
+        Fetcher(f"https://a.example/, {wrong}", 10)
 
 
 def test_fetches(pages: str) -> None:

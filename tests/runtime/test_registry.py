@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -76,3 +77,23 @@ def test_adding_replaces_and_clears_a_failure() -> None:
     registry.add("a", Chat)
     second = registry.add("a", Full)
     assert registry["a"] is second and registry.failed == {}
+
+
+class Misspelt(BasePipelineWrapper):
+    def run_chat(self, model: str, messages: Any, body: Any) -> str:
+        return "x"
+
+
+class HalfMisspelt(Misspelt):
+    async def run_response_async(self, model: str, input_items: Any, body: Any) -> str:
+        return "x"
+
+
+def test_misspelt_method_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    hint = "run_chat is not called: did you mean run_chat_completion?"
+    with pytest.raises(
+        PipelineLoadError, match=f"^{re.escape(hint)} Misspelt implements none of run_chat_completion, "
+    ):
+        Registry().add("a", Misspelt)
+    assert Registry().add("a", HalfMisspelt).surfaces == ("responses",)
+    assert [record.getMessage() for record in caplog.records] == [f"model 'a': HalfMisspelt.{hint}"]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from flaskcompat import BasePipelineWrapper
-from flaskcompat.runtime.wrapper import Headers, extras_of, implements, method_for
+from flaskcompat.runtime.wrapper import Headers, extras_of, implements, method_for, misspelt_methods
 
 
 class Both(BasePipelineWrapper):
@@ -56,3 +56,57 @@ def test_headers() -> None:
     assert list(headers) == ["X-Key", "Accept"] and len(headers) == 2
     assert dict(headers) == {"X-Key": "secret", "Accept": "a"}
     assert "secret" not in repr(headers)
+
+
+def with_methods(*names: str) -> BasePipelineWrapper:
+    return type("Wrapper", (BasePipelineWrapper,), dict.fromkeys(names, lambda self, *args: "x"))()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("run_chat", "run_chat_completion"),
+        ("run_chat_async", "run_chat_completion_async"),
+        ("run_chat_completions", "run_chat_completion"),
+        ("run_chat_completions_async", "run_chat_completion_async"),
+        ("run_chat_completion_asnyc", "run_chat_completion_async"),
+        ("run_chat_complete", "run_chat_completion"),
+        ("run_completion", "run_chat_completion"),
+        ("run_chatcompletion", "run_chat_completion"),
+        ("runChatCompletion", "run_chat_completion"),
+        ("chat_completion", "run_chat_completion"),
+        ("run_responses", "run_response"),
+        ("run_responses_async", "run_response_async"),
+        ("run_respone", "run_response"),
+        ("run_file", "run_file_upload"),
+        ("run_files_upload", "run_file_upload"),
+        ("run_upload", "run_file_upload"),
+        ("upload_file", None),
+        ("run_api", None),
+        ("run_api_async", None),
+        ("run", None),
+        ("answer", None),
+        ("_run_chat", None),
+    ],
+)
+def test_method_that_is_misspelt(name: str, meant: str | None) -> None:
+    assert misspelt_methods(with_methods(name)) == ({} if meant is None else {name: meant})
+
+
+@pytest.mark.parametrize(
+    ("methods", "found"),
+    [
+        (["run_response", "run_chat"], {"run_chat": "run_chat_completion"}),
+        (["run_response", "run_responses_async"], {"run_responses_async": "run_response_async"}),
+        (["run_response", "run_file"], {"run_file": "run_file_upload"}),
+        # Helpers of a wrapper that works.
+        (["run_response", "chat_completion"], {}),
+        (["run_response", "run_responses"], {}),
+        (["run_response", "run_response_sync"], {}),
+        (["run_response", "run_response_helper"], {}),
+        (["run_chat_completion_async", "run_chat"], {}),
+        (["run_chat_completion", "run_api"], {}),
+    ],
+)
+def test_method_that_is_misspelt_beside_others(methods: list[str], found: dict[str, str]) -> None:
+    assert misspelt_methods(with_methods(*methods)) == found

@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 import sqlalchemy
 
+from flaskcompat.errors import CannotConnect
 from flaskcompat.stores import migrations, opening, sql
 from flaskcompat.stores.records import Query, Record, StorageUnavailable
 from flaskcompat.stores.sql import SqlRecords, check_url
@@ -107,6 +108,9 @@ def test_tables_of_a_later_version_are_left_alone(database_url: str, caplog: pyt
     with pytest.raises(StorageUnavailable):
         other.get("response", "alice", "a")
     assert "version 99" in caplog.text
+    with pytest.raises(CannotConnect, match="version 99"):
+        other.connect()
+    records.connect()
     records.close()
     other.close()
 
@@ -129,6 +133,9 @@ def test_tables_of_an_earlier_version_are_changed(database_url: str, monkeypatch
 
 def test_database_that_does_not_answer(caplog: pytest.LogCaptureFixture) -> None:
     records = SqlRecords("postgresql://nobody:s3cret@127.0.0.1:1/none?connect_timeout=1")
+    with pytest.raises(CannotConnect, match="^The database cannot be opened: .*127.0.0.1.*") as refused:
+        records.connect()
+    assert "s3cret" not in str(refused.value) and "\n" not in str(refused.value)
     with pytest.raises(StorageUnavailable) as caught:
         records.save([response("a")])
     assert caught.value.status == 503 and "s3cret" not in str(caught.value) and "s3cret" not in caplog.text
@@ -138,10 +145,10 @@ def test_database_that_does_not_answer(caplog: pytest.LogCaptureFixture) -> None
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("nonsense s3cret", "is no URL"),
-        ("sqlite://", "names no file"),
-        ("sqlite:///:memory:", "names no file"),
-        ("oracle://u:s3cret@h/x", "neither sqlite nor postgresql"),
+        ("nonsense s3cret", "must be a URL such as sqlite:///path"),
+        ("sqlite://", "must name a file"),
+        ("sqlite:///:memory:", "must name a file"),
+        ("oracle://u:s3cret@h/x", "must begin with sqlite: or postgresql:"),
         ("postgresql+nosuchdriver://u:s3cret@h/x", "flaskcompat\\[postgres\\]"),
     ],
 )

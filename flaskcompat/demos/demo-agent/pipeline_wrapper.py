@@ -2,7 +2,6 @@
 
 import ast
 import operator
-import re
 from collections.abc import AsyncGenerator, Callable
 from typing import Annotated, Any
 
@@ -18,6 +17,7 @@ from flaskcompat import (
     chat_messages_from_openai_response,
     default_on_tool_call_start,
 )
+from flaskcompat.demos.arithmetic import expression_in
 from flaskcompat.demos.generator import chat_generator
 from flaskcompat.open_webui import create_status_event
 
@@ -27,18 +27,20 @@ _OPERATORS: dict[type, Callable[..., Any]] = {
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
     ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
 }
-_EXPRESSION = re.compile(r"[-+(]*\d[\d\s.+*/%()-]*[\d)]|\d")
 
 
 def calculate(expression: Annotated[str, "An arithmetic expression such as (2 + 3) * 4"]) -> str:
-    """Calculate an arithmetic expression with + - * / % and parentheses."""
+    """Calculate an arithmetic expression with + - * / % ** and parentheses."""
     try:
         return f"{_value(ast.parse(expression, mode='eval').body):.12g}"
     except ZeroDivisionError:
         return "undefined: a division by zero"
+    except OverflowError:
+        return "too large a number"
 
 
 def _value(node: ast.expr) -> float:
@@ -60,8 +62,8 @@ def reply(messages: list[ChatMessage], tools: list[Any]) -> ChatMessage:
         if last.tool_call_result.error:
             return ChatMessage.from_assistant(f"I could not calculate {expression}.")
         return ChatMessage.from_assistant(f"{expression} is {last.tool_call_result.result}.")
-    if tools and (found := _EXPRESSION.search(last.text or "")):
-        call = ToolCall("calculate", {"expression": found[0].strip()}, id=f"call_{len(messages)}")
+    if tools and (expression := expression_in(last.text or "")):
+        call = ToolCall("calculate", {"expression": expression}, id=f"call_{len(messages)}")
         return ChatMessage.from_assistant(tool_calls=[call])
     return ChatMessage.from_assistant("I calculate. Ask me something like: what is (2 + 3) * 4?")
 
