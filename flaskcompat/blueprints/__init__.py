@@ -22,7 +22,6 @@ from flaskcompat.blueprints.access import authenticate
 from flaskcompat.blueprints.failures import error_response
 from flaskcompat.blueprints.fallback import add_fallback, endpoint_prefix
 from flaskcompat.blueprints.requests import current_request, is_own_context, own_context, request_id_of
-from flaskcompat.blueprints.run_context import note_headers_sent
 from flaskcompat.log import request_id
 from flaskcompat.runtime.state import State
 
@@ -80,7 +79,7 @@ def unrouted_error(error: Exception) -> Response:
         finish_response(response)
         return response
     finally:
-        _release_id()
+        end_request(None)
 
 
 def begin_request() -> Request:
@@ -102,17 +101,12 @@ def finish_response(response: Response) -> Response:
 
 
 def end_request(_: BaseException | None) -> None:
-    """Release what the request holds; teardown function, which Flask also calls for the contexts of its runs."""
-    if _release_id():
-        note_headers_sent()
+    """Take the id off the thread, which serves other requests next.
 
-
-def _release_id() -> bool:
-    """Take the id off the thread, which serves other requests next. Returns False in a context of a run."""
+    Flask calls this teardown function for the contexts of the request's runs, too.
+    """
     environ = current_request().environ
     token, context = environ.get(_TOKEN, (None, None))
-    if token is None or not is_own_context(context):
-        return False
-    del environ[_TOKEN]
-    request_id.reset(token)
-    return True
+    if token is not None and is_own_context(context):
+        del environ[_TOKEN]
+        request_id.reset(token)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack
 from contextvars import copy_context
+from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, cast
 
@@ -168,7 +169,10 @@ def _uploaded(state: State, keeper: Model | None, form: Form) -> Response:
         try:
             assert content.held is not None
             content.held.seek(0)
-            with file_access(state.stores.files, current_owner()), run_contexts(make_run_context):
+            with (
+                file_access(state.stores.files, current_owner()),
+                run_contexts(partial(make_run_context, saves_session=True)),
+            ):
                 kept = _keep(state, keeper, filename, file.content_type, content.held.read(), purpose)
         finally:
             ticket.reader_done()
@@ -227,7 +231,7 @@ def _keep(
         context = copy_context()
         kept = context.run(model.wrapper.run_file_upload, filename, content_type, content, purpose, **kwargs)
         if inspect.isawaitable(kept):
-            kept = bridge.run(_awaited(kept, make_run_context()), context, model.name)
+            kept = bridge.run(_awaited(kept, make_run_context(saves_session=True)), context, model.name)
         if not isinstance(kept, Mapping):
             raise WrapperContractError(f"run_file_upload returned {type(kept).__name__}, not a dict")
     except BaseException as error:

@@ -9,6 +9,7 @@ import secrets
 from typing import Any, NoReturn
 
 from flask import Request, has_request_context, request
+from flask.ctx import RequestContext
 from flask.globals import request_ctx
 
 from flaskcompat.blueprints.decoding import read_body
@@ -26,9 +27,9 @@ def current_request() -> Request:
     return request._get_current_object()  # type: ignore[attr-defined, no-any-return]
 
 
-def own_context() -> object:
+def own_context() -> RequestContext:
     """The current request context, to be remembered for :func:`is_own_context`."""
-    return request_ctx._get_current_object()  # type: ignore[attr-defined]
+    return request_ctx._get_current_object()  # type: ignore[attr-defined, no-any-return]
 
 
 def is_own_context(context: object) -> bool:

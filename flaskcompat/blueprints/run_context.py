@@ -8,26 +8,34 @@ code ran, so that whatever that code opened is closed there.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from types import TracebackType
 from typing import Any
 
 from flask import Flask, current_app, g, has_app_context, has_request_context
 from flask.ctx import AppContext, RequestContext
 from flask.globals import request_ctx
+from flask.sessions import NullSession
 from werkzeug.local import LocalProxy
 
+from flaskcompat.blueprints.requests import own_context
 from flaskcompat.log import log
 
-_HEADERS_SENT = "flaskcompat.headers_sent"
 
+def make_run_context(*, saves_session: bool = False) -> AbstractContextManager[None]:
+    """Contexts for a part of a run that the current code begins.
 
-def make_run_context() -> AbstractContextManager[None]:
-    """Contexts for a part of a run that the current code begins."""
+    :param saves_session: whether the request's session is saved after the run, as it is where the answer waits for it.
+        Otherwise the headers are sent meanwhile, and a change of the session is a warning in the log.
+    """
     if not has_app_context():
         return nullcontext()
+    context = None
+    if has_request_context():
+        context = request_ctx.copy() if saves_session else _with_copied_session(own_context())
     app = current_app._get_current_object()  # type: ignore[attr-defined]
-    return FlaskRunContext(app, request_ctx.copy() if has_request_context() else None, _values_of_g())
+    return FlaskRunContext(app, context, _values_of_g(), warns_of_session=not saves_session)
 
 
 class FlaskRunContext:
@@ -35,12 +43,16 @@ class FlaskRunContext:
 
     :param request_context: one that has not been pushed.
     :param values: what ``g`` holds at the beginning.
+    :param warns_of_session: warn if the session has been changed.
     """
 
-    def __init__(self, app: Flask, request_context: RequestContext | None, values: dict[str, Any]) -> None:
+    def __init__(
+        self, app: Flask, request_context: RequestContext | None, values: dict[str, Any], *, warns_of_session: bool
+    ) -> None:
         self._app = app
         self._request_context = request_context
         self._values = values
+        self._warns_of_session = warns_of_session
         self._pushed: list[AppContext | RequestContext] = []
 
     def __enter__(self) -> None:
@@ -60,8 +72,9 @@ class FlaskRunContext:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._request_context is not None:
-            _warn_of_lost_session(self._request_context)
+        context = self._request_context
+        if self._warns_of_session and context is not None and context.session.modified:
+            log.warning("the session was changed after the headers had been sent: the change is lost")
         self._leave(error)
 
     def _leave(self, error: BaseException | None) -> None:
@@ -144,15 +157,11 @@ def in_current_session(row: Any) -> Any:
 # -- the session ---------------------------------------------------------------------------------------------
 
 
-def note_headers_sent() -> None:
-    """The current request's session has been saved: what a run writes to it from now on is lost."""
-    context = request_ctx._get_current_object()  # type: ignore[attr-defined]
-    context.request.environ[_HEADERS_SENT] = True
-    if context.session.modified:
-        with suppress(AttributeError):  # of a session that does not keep this
-            context.session.modified = False
-
-
-def _warn_of_lost_session(context: RequestContext) -> None:
-    if context.request.environ.get(_HEADERS_SENT) and context.session.modified:
-        log.warning("a wrapper wrote to the session after the headers had been sent: what it wrote is lost")
+def _with_copied_session(context: RequestContext) -> RequestContext:
+    """A request context as *context*, whose session is a copy that nobody saves."""
+    original = context.session
+    if isinstance(original, NullSession):
+        return context.copy()
+    copied = copy(original)
+    copied.modified = False
+    return type(context)(context.app, context.request.environ, request=context.request, session=copied)

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from flask import Flask, current_app, g, jsonify, request, session, url_for
 from flask.signals import appcontext_popped, appcontext_pushed, got_request_exception, request_tearing_down
@@ -191,6 +191,32 @@ class Greeting(BasePipelineWrapper):
             time.sleep(0.25)
 
 
+class LateVisit(BasePipelineWrapper):
+    """Writes to the session when it is told that the client has the beginning of the answer."""
+
+    released: ClassVar[threading.Event] = threading.Event()
+
+    def run_chat_completion(self, model: str, messages: Any, body: Any) -> Iterator[str]:
+        yield "word "
+        self.released.wait(30)
+        write_session()
+        yield "last"
+
+    def run_response(self, model: str, input_items: Any, body: Any) -> Iterator[str]:
+        return self.run_chat_completion(model, input_items, body)
+
+
+class LateVisitAsync(BasePipelineWrapper):
+    async def run_chat_completion_async(self, model: str, messages: Any, body: Any) -> AsyncIterator[str]:
+        yield "word "
+        await asyncio.to_thread(LateVisit.released.wait, 30)
+        write_session()
+        yield "last"
+
+    async def run_response_async(self, model: str, input_items: Any, body: Any) -> Any:
+        return self.run_chat_completion_async(model, input_items, body)
+
+
 # -- the application -----------------------------------------------------------------------------------------
 
 
@@ -273,7 +299,7 @@ def create_app(database: str) -> Flask:
     for work, do in WORKS.items():
         for shape in SHAPES:
             compat.registry.add(f"{work} in {shape}", shaped(shape, do))
-    for model in (Slow, SlowAsync, SlowCall, Greeting):
+    for model in (Slow, SlowAsync, SlowCall, Greeting, LateVisit, LateVisitAsync):
         compat.registry.add(model.__name__, model)
     compat.registry.add("principal", Principal)
     compat.registry.add("async principal", AsyncPrincipal)

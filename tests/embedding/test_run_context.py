@@ -100,7 +100,7 @@ def opened(url: str, way: str, model: str, cookies: httpx.Cookies) -> Iterator[s
 @pytest.mark.parametrize("model", ["Slow", "SlowAsync"])
 def test_run_whose_client_leaves_is_torn_down(url: str, cookies: httpx.Cookies, model: str, way: str) -> None:
     with opened(url, way, model, cookies):
-        assert eventually(lambda: _counts(url)["checked_out"] == 1)
+        assert eventually(lambda: _counts(url)["checked_out"] > 0)
     assert eventually(lambda: _counts(url)["checked_out"] == 0)
 
 
@@ -148,10 +148,17 @@ def test_what_a_whole_answer_writes_to_the_session_is_saved(url: str, shape: str
 
 
 @pytest.mark.parametrize("way", ["chat stream", "response stream", "background"])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_what_a_stream_writes_to_the_session_is_a_warning(
-    url: str, cookies: httpx.Cookies, shape: str, way: str, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("model", ["LateVisit", "LateVisitAsync"])
+def test_what_a_stream_writes_to_the_session_is_lost_with_a_warning(
+    url: str, cookies: httpx.Cookies, model: str, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ask(f"{url}/ai", way, f"visit in {shape}", cookies=cookies)
+    host.LateVisit.released.clear()
+    path, body = request_of(way, model)
+    with httpx.stream("POST", f"{url}/ai/v1{path}", json=body, cookies=cookies, timeout=TIMEOUT) as answer:
+        pieces = answer.iter_text()
+        assert next(pieces)
+        host.LateVisit.released.set()
+        for _ in pieces:
+            pass
     assert eventually(lambda: any("session" in record.getMessage() for record in caplog.records))
     assert httpx.get(f"{url}/visits", cookies=cookies).text == "0"
