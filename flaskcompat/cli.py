@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 from flask import Flask
@@ -15,17 +16,17 @@ from flaskcompat._version import __version__
 from flaskcompat.runtime.registry import Model
 from flaskcompat.runtime.reloading import Reloader
 from flaskcompat.runtime.state import models_of, states_of
-from flaskcompat.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_THREADS, serve
+from flaskcompat.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_THREADS, serve, url_prefix
 from flaskcompat.stores.opening import open_stores
 
 _QUESTION = "What can you do?"
 
 
-def start_screen(app: Flask, host: str, port: int) -> str:
+def start_screen(app: Flask, host: str, port: int, prefix: str = "") -> str:
     """What is served and where, and a line to try it with."""
     models, failed = models_of(app.extensions)
     shown = f"[{host}]" if ":" in host else host
-    url = f"http://{shown}:{port}"
+    url = f"http://{shown}:{port}{quote(prefix, encoding='latin-1')}"
     names = [*(model.name for model in models), *dict(failed)]
     width = max(map(len, names), default=0)
     lines = [f"flaskcompat {__version__} at {url}/v1", ""]
@@ -40,9 +41,9 @@ def start_screen(app: Flask, host: str, port: int) -> str:
     return "\n".join(lines)
 
 
-def announce(app: Flask, host: str, port: int) -> None:
+def announce(app: Flask, host: str, port: int, prefix: str = "") -> None:
     """Print the start screen."""
-    click.echo(f"\n{start_screen(app, host, port)}\n", err=True)
+    click.echo(f"\n{start_screen(app, host, port, prefix)}\n", err=True)
 
 
 def _example(models: Iterable[Model], url: str) -> str | None:
@@ -98,4 +99,4 @@ def serve_command(context: click.Context, host: str, port: int, threads: int, da
             keep_below(app, data)
         except (OSError, ValueError) as error:
             raise click.ClickException(str(error)) from None
-    serve(app, host=host, port=port, threads=threads, on_start=lambda bound: announce(app, host, bound))
+    serve(app, host=host, port=port, threads=threads, on_start=lambda bound: announce(app, host, bound, url_prefix()))
