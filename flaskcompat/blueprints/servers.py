@@ -68,7 +68,7 @@ def _uwsgi(environ: Environ) -> Any:
 
 @cache
 def _warn_without_threads() -> None:
-    """Say so once. Between requests such a uWSGI runs no Python at all; newer ones have threads unless told otherwise."""
+    """Say so once: such a uWSGI runs no Python between requests. Newer ones have threads unless told otherwise."""
     log.warning("uWSGI runs without threads: responses in the background stand still; start it with --enable-threads")
 
 

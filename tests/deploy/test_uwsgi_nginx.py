@@ -151,7 +151,7 @@ def test_log_has_no_errors_of_all_this(site: Site) -> None:
     assert "Traceback" not in site.uwsgi.log and "rror:" not in site.uwsgi.log
 
 
-# -- without nginx, and as it is without some lines of the recipe ------------------------------------------
+# -- without nginx, with fewer threads ---------------------------------------------------------------------
 
 
 @contextmanager
@@ -164,13 +164,7 @@ def alone(folder: Path, **changes: str) -> Iterator[tuple[str, Process]]:
         yield served, process
 
 
-def test_forks_of_a_process_that_has_answered_requests(tmp_path: Path) -> None:
-    forked = {"lazy-apps = true": "", "flaskcompat:create_app()": "tests.deploy.forked"}
-    with alone(tmp_path, **forked) as (url, _):
-        assert_streams_live(url)
-
-
-def test_sigterm_lets_an_answer_end(tmp_path: Path) -> None:
+def test_places_are_what_its_threads_allow_and_sigterm_lets_an_answer_end(tmp_path: Path) -> None:
     with alone(tmp_path) as (url, process), gate() as own, Asker(url, own) as asker, own.run() as run:
         run.say("one ")
         assert asker.next_word() == "one "
