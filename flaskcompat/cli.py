@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 from flask import Flask
@@ -14,20 +16,19 @@ from flaskcompat._version import __version__
 from flaskcompat.errors import CannotConnect, CannotListen
 from flaskcompat.runtime.reloading import Reloader
 from flaskcompat.runtime.state import State, models_of, states_of
-from flaskcompat.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_THREADS, serve
+from flaskcompat.server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_THREADS, serve, url_prefix
 from flaskcompat.stores.opening import open_stores
 
 _QUESTION = "What can you do?"
 
 
-def start_screen(app: Flask, host: str, port: int) -> str:
+def start_screen(app: Flask, host: str, port: int, prefix: str = "") -> str:
     """What is served and where, and a line to try it with."""
     models, failed = models_of(app.extensions)
     shown = f"[{host}]" if ":" in host else host
+    base = f"http://{shown}:{port}{quote(prefix, encoding='latin-1')}"
     apis = [
-        (f"http://{shown}:{port}{path}", state)
-        for state in states_of(app.extensions)
-        if (path := api_path(app, state)) is not None
+        (f"{base}{path}", state) for state in states_of(app.extensions) if (path := api_path(app, state)) is not None
     ]
     where = f"at {' and '.join(url for url, _ in apis)}" if apis else "without an API: its blueprint is not registered"
     names = [*(model.name for model in models), *dict(failed)]
@@ -57,9 +58,9 @@ def api_path(app: Flask, state: State) -> str | None:
     return None
 
 
-def announce(app: Flask, host: str, port: int) -> None:
+def announce(app: Flask, host: str, port: int, prefix: str = "") -> None:
     """Print the start screen."""
-    click.echo(f"\n{start_screen(app, host, port)}\n", err=True)
+    click.echo(f"\n{start_screen(app, host, port, prefix)}\n", err=True)
 
 
 def _example(state: State, url: str) -> str | None:
@@ -119,6 +120,7 @@ def serve_command(context: click.Context, host: str, port: int, threads: int, da
     try:
         # Now, not with the first answer that cannot be kept. All states have their stores in common.
         states_of(app.extensions)[0].stores.connect()
-        serve(app, host=host, port=port, threads=threads, on_start=lambda bound: announce(app, host, bound))
+        start = partial(announce, app, host, prefix=url_prefix())
+        serve(app, host=host, port=port, threads=threads, on_start=start)
     except (CannotConnect, CannotListen) as error:
         raise click.ClickException(str(error)) from None

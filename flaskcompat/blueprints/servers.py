@@ -1,4 +1,4 @@
-"""What can be learned from the WSGI server underneath, each in its own way: waitress, gunicorn, mod_wsgi, others."""
+"""What can be learned from the WSGI server underneath, each in its own way: waitress, gunicorn, mod_wsgi, uWSGI."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+from flaskcompat.log import log
 from flaskcompat.runtime.admission import Places
 
 Environ = dict[str, Any]
@@ -45,6 +47,10 @@ def _threads(environ: Environ) -> int | None:
         return int(channel.adj.threads)
     if "mod_wsgi.version" in environ:
         return getattr(sys.modules.get("mod_wsgi"), "threads_per_process", None)
+    if (uwsgi := _uwsgi(environ)) is not None:
+        if not uwsgi.has_threads:
+            _warn_without_threads()
+        return int(uwsgi.cores)
     worker = gunicorn_worker(environ)
     # Its other workers have one thread, or as many as there are connections.
     return int(worker.cfg.threads) if hasattr(worker, "tpool") else None
@@ -53,6 +59,17 @@ def _threads(environ: Environ) -> int | None:
 def _waitress_channel(environ: Environ) -> Any:
     channel = getattr(environ.get("waitress.client_disconnected"), "__self__", None)
     return channel if hasattr(channel, "adj") else None
+
+
+def _uwsgi(environ: Environ) -> Any:
+    """The module that uWSGI makes; None under any other server."""
+    return sys.modules.get("uwsgi") if "uwsgi.version" in environ else None
+
+
+@cache
+def _warn_without_threads() -> None:
+    """Say so once: such a uWSGI runs no Python between requests. Newer ones have threads unless told otherwise."""
+    log.warning("uWSGI runs without threads: responses in the background stand still; start it with --enable-threads")
 
 
 def gunicorn_worker(environ: Environ) -> Any:
@@ -108,6 +125,9 @@ def client_probe(environ: Environ) -> Callable[[], bool]:
     connection = _connection(environ)
     if connection is not None:
         return lambda: _hung_up(connection)
+    if (uwsgi := _uwsgi(environ)) is not None:
+        descriptor = int(uwsgi.connection_fd())  # of the request that this thread answers
+        return lambda: _descriptor_hung_up(descriptor)
     return lambda: False
 
 
@@ -161,6 +181,17 @@ def _hung_up(connection: socket.socket) -> bool:
         return True
     except (OSError, ValueError):  # TLS cannot be peeked at: no answer is no leaver
         return False
+
+
+def _descriptor_hung_up(descriptor: int) -> bool:
+    try:
+        connection = socket.socket(fileno=descriptor)
+    except OSError:  # closed: the request is over
+        return False
+    try:
+        return _hung_up(connection)
+    finally:
+        connection.detach()  # it stays the server's
 
 
 def _is_readable(connection: socket.socket) -> bool:

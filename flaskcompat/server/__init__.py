@@ -35,6 +35,13 @@ _BODY_MARGIN = 1 << 20
 _HANGS = 0.5
 
 
+def url_prefix() -> str:
+    """The path below which this process serves: ``SCRIPT_NAME`` in its environment, as gunicorn's own workers do."""
+    # WSGI has paths as text of one character for each byte.
+    path = os.fsencode(os.environ.get("SCRIPT_NAME", "")).decode("latin-1").strip("/")
+    return f"/{path}" if path else ""
+
+
 def options(app: Flask, threads: int) -> dict[str, Any]:
     """Waitress's settings; each that differs from its default has its reason here.
 
@@ -56,6 +63,7 @@ def options(app: Flask, threads: int) -> dict[str, Any]:
         "max_request_header_size": 64 * 1024,
         "max_request_body_size": app.config["FLASKCOMPAT_MAX_UPLOAD_BYTES"] + _BODY_MARGIN,
         "ident": None,
+        "url_prefix": url_prefix(),
         # Whether to believe what a proxy says is the application's to know: by ProxyFix, as under other servers.
         "clear_untrusted_proxy_headers": False,
     }

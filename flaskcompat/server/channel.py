@@ -46,7 +46,8 @@ class ErrorAnswer(ErrorTask):  # type: ignore[misc]
         with logged_as(id):
             log.info("{} answered before the application: {}", error.status, error.message)
             observers, request = self.channel.server.gate.observers, self.request
-            calls.refused(observers, request.command, request.path, error, self.channel.queued_at or monotonic())
+            path = request.path if request.path_info is None else request.path_info
+            calls.refused(observers, request.command, path, error, self.channel.queued_at or monotonic())
         error = error.for_request(id)
         self.response_headers.append(("x-request-id", id))
         body = sse.dumps(error.body()).encode()
@@ -226,7 +227,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         if request.error is not None and not _has_whole_body(request):
             self._lingers_until = monotonic() + LINGER
         if not self.connected:
-            calls.left(self.server.gate.observers, request.command, request.path, self.queued_at)
+            calls.left(self.server.gate.observers, request.command, request.path_info, self.queued_at)
         try:
             keeps_open = self.connected and self._answer(request)
         except Detached:

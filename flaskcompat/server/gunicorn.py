@@ -23,8 +23,8 @@ class Worker(BaseWorker):  # type: ignore[misc]
     """Serves as ``serve`` does; gunicorn starts it, watches it, replaces it, and tells it to stop.
 
     Of gunicorn's settings those of processes, sockets and logs hold, with ``threads`` (1 stands for
-    :data:`DEFAULT_THREADS`), ``max_requests`` and ``graceful_timeout``. Requests are read by waitress, so those that
-    are about HTTP do not.
+    :data:`DEFAULT_THREADS`), ``max_requests`` and ``graceful_timeout``, and ``SCRIPT_NAME`` in the environment or in
+    ``raw_env``. Requests are read by waitress, so those that are about HTTP do not.
     """
 
     _runner: Runner

@@ -8,7 +8,7 @@ from typing import Any
 
 from waitress.parser import HTTPRequestParser, ParsingError
 
-from flaskcompat.errors import APIError, InvalidHTTP, InvalidRequest, RequestTooLarge
+from flaskcompat.errors import APIError, InvalidHTTP, InvalidRequest, NotFound, RequestTooLarge
 from flaskcompat.server.gate import Gate
 
 #: What may stand around a body's chunks: a size with its extensions, or the fields at the end, in bytes.
@@ -30,6 +30,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     body_rcv: Any
     headers_finished: bool
     command = path = ""  # as long as they are not known
+    #: What the application knows as its path: without the prefix that it is served below; None outside of that.
+    path_info: str | None = ""
 
     def __init__(self, adj: Any, gate: Gate, in_memory: int) -> None:
         super().__init__(adj)
@@ -66,6 +68,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             super().parse_header(header_plus)
         except ValueError as error:  # a length of thousands of digits, a URL that has no parts
             raise ParsingError("HTTP message header invalid") from error
+        self.path_info = _below(self.adj.url_prefix, self.path)
         if self.body_rcv is not None:
             self.body_rcv.buf.overflow = self._in_memory
 
@@ -79,12 +82,23 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         if not self._judged and (both or "TRANSFER_ENCODING" in self.headers):
             return InvalidRequest("A request has one of Content-Length and Transfer-Encoding.", code="invalid_request")
         self._judged = True
+        if self.path_info is None:
+            return NotFound(f"There is nothing at this URL: this server answers below {self.adj.url_prefix}.")
         length = self.content_length
         if self.chunked:
             length = self.body_rcv.__len__() + self.body_rcv.chunk_remainder
             if length >= self.adj.max_request_body_size:
                 return RequestTooLarge()
-        return self._gate.refusal(self.command.upper(), self.path, self.headers, length)
+        return self._gate.refusal(self.command.upper(), self.path_info, self.headers, length)
+
+
+def _below(prefix: str, path: str) -> str | None:
+    """What is left of *path* below *prefix*, as waitress tells it to the application; None if it is not below it."""
+    if not prefix:
+        return path
+    if path.startswith("/"):
+        path = "/" + path.lstrip("/")
+    return path[len(prefix) :] if path == prefix or path.startswith(f"{prefix}/") else None
 
 
 def as_api_error(error: Any) -> APIError:

@@ -124,6 +124,16 @@ def answers(url: str) -> Callable[[], bool]:
     return ask
 
 
+def start_of_nginx(recipe: Path, nginx: str, folder: Path, front: int, back: int) -> list[str]:
+    """The command that starts nginx in *folder*, on the port *front*, before the port *back*, as the *recipe* says."""
+    ports = {"127.0.0.1:8080": f"127.0.0.1:{front}", "127.0.0.1:1416": f"127.0.0.1:{back}"}
+    (folder / "flaskcompat.conf").write_text(replaced((recipe / "flaskcompat.conf").read_text(), ports))
+    (folder / "nginx.conf").write_text((recipe / "nginx.conf").read_text())
+    command = [nginx, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
+    # Started by root, its processes would be another user's, to whom the folder of a test is closed.
+    return [*command, "-g", "user root;"] if os.geteuid() == 0 else command
+
+
 # -- streams -----------------------------------------------------------------------------------------------
 
 

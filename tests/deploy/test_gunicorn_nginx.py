@@ -33,22 +33,12 @@ from .recipes import (
     free_ports,
     gate,
     program,
-    replaced,
     running,
+    start_of_nginx,
 )
 
 FOLDER = RECIPES / "gunicorn_nginx"
 MB = 1 << 20
-
-
-def start_of_nginx(nginx: str, folder: Path, front: int, back: int) -> list[str]:
-    """The command that starts nginx in *folder*, on the port *front*, before the port *back*."""
-    ports = {"127.0.0.1:8080": f"127.0.0.1:{front}", "127.0.0.1:1416": f"127.0.0.1:{back}"}
-    (folder / "flaskcompat.conf").write_text(replaced((FOLDER / "flaskcompat.conf").read_text(), ports))
-    (folder / "nginx.conf").write_text((FOLDER / "nginx.conf").read_text())
-    command = [nginx, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
-    # Started by root, its processes would be another user's, to whom the folder of a test is closed.
-    return [*command, "-g", "user root;"] if os.geteuid() == 0 else command
 
 
 class Site(SimpleNamespace):
@@ -82,7 +72,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     url = f"http://127.0.0.1:{front}"
     web = [str(SCRIPTS / "gunicorn"), "-c", str(FOLDER / "gunicorn.conf.py"), "-b", f"127.0.0.1:{back}"]
     (folder / "numbers").mkdir()
-    proxy = start_of_nginx(nginx, folder, front, back)
+    proxy = start_of_nginx(FOLDER, nginx, folder, front, back)
     with (
         running(web, folder / "gunicorn.log", is_ready=answers(f"http://127.0.0.1:{back}"), **settings) as gunicorn,
         running(proxy, folder / "nginx.log", is_ready=answers(url)) as process,
@@ -175,7 +165,7 @@ def test_nothing_is_lost_while_workers_are_replaced(site: Site) -> None:
 def test_nginx_alone_says_that_nobody_is_there(tmp_path: Path) -> None:
     nginx = program("nginx", "nginx-light")
     front, back = free_ports(2)
-    command = start_of_nginx(nginx, tmp_path, front, back)
+    command = start_of_nginx(FOLDER, nginx, tmp_path, front, back)
     subprocess.run([*command, "-t"], check=True, capture_output=True, timeout=TIMEOUT)
     url = f"http://127.0.0.1:{front}/v1/models"
 

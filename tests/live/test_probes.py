@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from flaskcompat.blueprints.servers import (
     DETACHES,
+    client_probe,
     cutter,
     gunicorn_worker,
     is_stopping,
@@ -59,6 +61,39 @@ def test_places_are_what_the_threads_allow(threads: int, running: int, waiting: 
         found = places(environ, None)
         assert (found.running, found.waiting) == (running, waiting)
         assert places(environ, 5).running == 5 and places(environ, 0).running is None
+
+
+@pytest.fixture
+def uwsgi(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """As much as is looked at of the module that uWSGI makes."""
+    made = SimpleNamespace(cores=72, has_threads=1, connection_fd=lambda: -1)
+    monkeypatch.setitem(sys.modules, "uwsgi", made)
+    return made
+
+
+def test_uwsgi_tells_its_threads(uwsgi: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
+    environ = {"uwsgi.version": b"2.0.31"}
+    assert (places(environ, None).running, places(environ, None).waiting) == (64, 4)
+    assert places({}, None).running is None, "another server, where the module is there for some other reason"
+    assert not caplog.records
+    uwsgi.cores, uwsgi.has_threads = 1, 0
+    for _ in range(2):
+        assert (places(environ, None).running, places(environ, None).waiting) == (1, 0)
+    assert [record.levelname for record in caplog.records] == ["WARNING"], "said once"
+    assert "--enable-threads" in caplog.text
+
+
+def test_uwsgi_tells_its_connection(uwsgi: SimpleNamespace) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        uwsgi.connection_fd = ours.fileno
+        left = client_probe({"uwsgi.version": b"2.0.31"})
+        assert not left()
+        theirs.close()
+        assert left()
+        ours.getpeername()  # it is still open
+        ours.close()
+        assert not left(), "the request is over"
 
 
 def test_elsewhere_there_are_as_many_as_set() -> None:
