@@ -47,8 +47,8 @@ def add_pages(app: Flask) -> None:
     @app.before_request
     def require_login() -> Response | None:
         """Browsers log in once; programs send the password as their API key. This guards /ai as well."""
-        authorization = request.authorization
-        if session.get("logged_in") or (authorization is not None and is_password(authorization.token or "")):
+        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if session.get("logged_in") or is_password(key):
             return None
         if request.endpoint == "login":
             return None

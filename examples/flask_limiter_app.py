@@ -24,7 +24,7 @@ class Parrot(BasePipelineWrapper):
 
 
 def user_of(request: Request) -> str | None:
-    token = request.authorization.token if request.authorization else None
+    token = request.headers.get("Authorization", "").removeprefix("Bearer ")
     return token if token in USERS else None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from flask import Flask
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Map
 
 from flaskcompat.blueprints import make_health_blueprint, unrouted_error
 from flaskcompat.cli import announce, serve_command
@@ -40,7 +41,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
             app.config[name] = is_there
     configure(app.config["FLASKCOMPAT_LOG_LEVEL"])
     # A redirect would repeat the Host header; doubled slashes are answered as they are.
-    app.url_map.merge_slashes = False
+    app.url_map = Map(merge_slashes=False)
     FlaskCompat(app, pipelines=app.config["FLASKCOMPAT_PIPELINES_DIR"] or _default_folder())
     app.register_blueprint(make_health_blueprint(app.extensions[EXTENSION]))
     app.register_error_handler(HTTPException, unrouted_error)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Flask, Request, current_app, request_finished
+from flask import Blueprint, Flask, Request, current_app
 
 from flaskcompat.blueprints import make_blueprint
 from flaskcompat.blueprints.audit import Audit
-from flaskcompat.blueprints.calls import finish, observers_of
+from flaskcompat.blueprints.calls import observers_of, record_calls
 from flaskcompat.commands import commands
 from flaskcompat.config import set_defaults
 from flaskcompat.development import reload_models
@@ -121,7 +121,7 @@ def _observe(app: Flask, state: State) -> list[Blueprint]:
 
     :raises ValueError: where what the settings ask for is not installed, or its folder is missing.
     """
-    request_finished.connect(finish, app)
+    record_calls(app)
     if app.config["FLASKCOMPAT_AUDIT"]:
         observers_of(app).append(Audit())
     if not app.config["FLASKCOMPAT_METRICS"]:

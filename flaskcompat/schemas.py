@@ -49,7 +49,7 @@ def _fail(problem: Problem, *path: str | int) -> NoReturn:
     raise ValidationError(messages)
 
 
-class _Strict(fields.Field[Any]):
+class _Strict(fields.Raw):
     """A field of one JSON type; null is taken out before (see :class:`RequestSchema`)."""
 
     expected = "valid"

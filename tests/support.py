@@ -129,6 +129,7 @@ def returning(result: Any, *, asynchronous: bool = False) -> BasePipelineWrapper
 def make_app(**wrappers: BasePipelineWrapper) -> Flask:
     """An application with these models; nothing of the standalone one."""
     app = Flask("host")
+    app.json._app = app  # as long as an answer: Flask 2.2 asks it for what decodes JSON
     registry = FlaskCompat(app).registry
     for name, wrapper in wrappers.items():
         registry.add(name, wrapper)

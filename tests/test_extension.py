@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import re
 import subprocess
@@ -89,11 +90,34 @@ def test_host_s_limits_stay_its_own() -> None:
 
     @app.post("/own")
     def own() -> str:
-        return str(len(request.get_data()))
+        return request.form["text"]
 
     client = app.test_client()
-    assert client.post("/own", data=b"x" * 100).status_code == 413
-    assert post(app, "/v1/chat/completions", chat_body(text="x" * 100)).status_code == 200
+    assert client.post("/own", data={"text": "x" * 100}).status_code == 413
+    body = chat_body(text="x" * 100)
+    assert post(app, "/v1/chat/completions", body).status_code == 200
+    pressed = gzip.compress(json.dumps(body).encode())
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    assert client.post("/v1/chat/completions", data=pressed, headers=headers).status_code == 200
+    file = {"purpose": "user_data", "file": (io.BytesIO(b"x" * 100), "a.txt")}
+    assert client.post("/v1/files", data=file).status_code == 200
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_limits_are_ours_whatever_the_host_s_are(chunked: bool) -> None:
+    app = Flask("host")
+    app.config.update(MAX_CONTENT_LENGTH=10_000, FLASKCOMPAT_MAX_BODY_BYTES=1000, FLASKCOMPAT_MAX_UPLOAD_BYTES=2000)
+    FlaskCompat(app).registry.add("m", returning("ok"))
+    environ = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True} if chunked else {}
+
+    def status(path: str, **body: Any) -> int:
+        return app.test_client().post(path, environ_overrides=environ, **body).status_code
+
+    for size, expected in ((100, 200), (1100, 413)):
+        assert status("/v1/chat/completions", json=chat_body(text="x" * size)) == expected
+    for size, expected in ((1100, 200), (2100, 413)):
+        file = {"purpose": "user_data", "file": (io.BytesIO(b"x" * size), "a.txt")}
+        assert status("/v1/files", data=file) == expected
 
 
 @pytest.mark.parametrize("look", ["get_data", "get_json", "form", "files", "stream"])

@@ -45,9 +45,8 @@ def make_blueprint(state: State, name: str = "flaskcompat", extras: Iterable[Blu
 
     @blueprint.before_request
     def begin() -> None:
-        request = begin_request()
+        begin_request()
         authenticate(state)
-        request.max_content_length = current_app.config["FLASKCOMPAT_MAX_BODY_BYTES"]
 
     blueprint.after_request(finish_response)
     blueprint.teardown_request(end_request)

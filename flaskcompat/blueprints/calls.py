@@ -47,10 +47,13 @@ class Call:
     background: bool = False
     machine: StreamMachine | None = None
     error: str | None = None
-    is_finishing: bool = False
+    is_over: bool = False
 
     def over(self) -> None:
-        """Tell whoever wants to know that it is over."""
+        """Tell the observers, once, that it is over."""
+        if self.is_over:
+            return
+        self.is_over = True
         self._tell(lambda observer: observer.call_over(self))
 
     def over_with(self, error: str | None) -> None:
@@ -109,16 +112,22 @@ def note(call: Call | None = None, **known: Any) -> None:
             setattr(call, name, value)
 
 
-def finish(_: Flask, response: Response, **__: Any) -> None:
-    """End the record of the current request when *response* is over; a receiver of Flask's ``request_finished``.
+def record_calls(app: Flask) -> None:
+    """Have each call of *app* recorded when its response is over.
 
-    After all hooks, as a host's may put another response in the place of ours.
+    After all hooks: one of the host's may return another response. The signal ``request_finished`` would need blinker,
+    which Flask 2.2 does without.
     """
+    # Flask calls the first one last.
+    app.after_request_funcs.setdefault(None, []).insert(0, _finish)
+
+
+def _finish(response: Response) -> Response:
     call = current()
-    if call is not None and not call.is_finishing:
-        call.is_finishing = True
+    if call is not None:
         _name(call, request.method, request.path, response.status_code)
         response.call_on_close(call.over)
+    return response
 
 
 def refused(observers: Sequence[Observer], method: str, path: str, error: APIError, begun: float) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import IO, Any, Protocol, cast
 
 from flask import Request
 from werkzeug.exceptions import ClientDisconnected, HTTPException
+from werkzeug.wsgi import get_input_stream
 
 from flaskcompat.errors import InvalidEncoding, InvalidHTTP, RequestTooLarge, UnsupportedMediaType
 from flaskcompat.log import log
@@ -32,17 +34,18 @@ class _Decoder(Protocol):
     def decompress(self, data: bytes, max_length: int = ..., /) -> bytes: ...
 
 
-def read_body(request: Request) -> bytes:
+def read_body(request: Request, limit: int) -> bytes:
     """The request's whole body, decoded.
 
-    :raises RequestTooLarge: past ``request.max_content_length``.
+    :param limit: of its bytes; Flask before 3.1 has no limit that is the request's own.
+    :raises RequestTooLarge: past that.
     :raises UnsupportedMediaType: as :func:`body_stream`.
     """
-    limit, length = request.max_content_length, request.content_length
+    length = request.content_length
     is_plain = _ENCODING not in request.environ and "stream" not in vars(request)
-    if is_plain and length is not None and (limit is None or length <= limit):
+    if is_plain and length is not None and length <= limit:
         # Werkzeug's stream would copy all of it twice.
-        source = _Source(request.environ["wsgi.input"])
+        source = _Source(request.environ["wsgi.input"], length)
         data = source.read(length)
         while len(data) < length:
             more = source.read(length - len(data))
@@ -51,56 +54,75 @@ def read_body(request: Request) -> bytes:
             data += more
         request.stream = io.BytesIO(data)  # for a host's hook that looks at it later
         return data
-    if limit is not None:
-        request.max_content_length = limit + 1  # where a length is not given, reading ends at the limit in silence
-    data = body_stream(request).read()
-    if limit is not None and len(data) > limit:
-        raise RequestTooLarge
-    return data
+    return body_stream(request, limit).read()
 
 
-def body_stream(request: Request) -> IO[bytes]:
-    """The request's body, decoded; reading it past ``request.max_content_length`` raises.
+def body_stream(request: Request, limit: int) -> IO[bytes]:
+    """The request's body, decoded; reading it past *limit* bytes raises.
 
+    :raises RequestTooLarge: if the request says that it is longer than that.
     :raises UnsupportedMediaType: for an encoding that is not known here.
     """
+    if (request.content_length or 0) > limit:
+        raise RequestTooLarge
     encoding = request.environ.get(_ENCODING, "").strip().lower()
-    # What a host's hook has read is kept with the request.
-    is_read = getattr(request, "_cached_data", None) is not None
-    stream = io.BytesIO(request.get_data()) if is_read else request.stream
-    source = cast("IO[bytes]", _Source(stream))
+    source = cast("IO[bytes]", _Source(_received(request), limit))
     if encoding in ("", "identity"):
         return source
     make = _DECODERS.get(encoding)
     if make is None:
         raise UnsupportedMediaType("Request bodies may be compressed by gzip, deflate or zstd alone.")
-    return cast("IO[bytes]", io.BufferedReader(_Decoded(source, make(), request.max_content_length), _PIECE))
+    return cast("IO[bytes]", io.BufferedReader(_Decoded(source, make(), limit), _PIECE))
+
+
+def _received(request: Request) -> IO[bytes]:
+    """The body as the client sent it, under no limit of the host's."""
+    # What a host's hook has read is kept with the request.
+    if getattr(request, "_cached_data", None) is not None:
+        return io.BytesIO(request.get_data())
+    if "stream" not in vars(request):
+        request.stream = get_input_stream(request.environ)
+    return request.stream
 
 
 class _Source:
-    """The body as the server reads it, each in its own way and with errors of its own."""
+    """The body as the server reads it, each in its own way and with errors of its own.
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    :param limit: of its bytes.
+    """
+
+    def __init__(self, stream: IO[bytes], limit: int) -> None:
         self._stream = stream
+        self._left = limit
 
     def read(self, size: int = -1, /) -> bytes:
-        """:raises InvalidHTTP: for what is no body of any."""
+        """As a file's.
+
+        :raises InvalidHTTP: if the server cannot read the body.
+        :raises RequestTooLarge: past the limit.
+        """
+        if size < 0:
+            return b"".join(iter(partial(self.read, _PIECE), b""))
         try:
-            return self._stream.read(size)
+            data = self._stream.read(size)
         except HTTPException:
             raise
         except Exception as error:
             log.info("a body could not be read: {}", type(error).__name__)
             raise InvalidHTTP from None
+        self._left -= len(data)
+        if self._left < 0:
+            raise RequestTooLarge
+        return data
 
 
 class _Decoded(io.RawIOBase):
     """A stream decoded piece by piece.
 
-    :param limit: of decoded bytes; None for none.
+    :param limit: of decoded bytes.
     """
 
-    def __init__(self, source: IO[bytes], decoder: _Decoder, limit: int | None) -> None:
+    def __init__(self, source: IO[bytes], decoder: _Decoder, limit: int) -> None:
         self._source = source
         self._decoder = decoder
         self._left = limit
@@ -111,10 +133,9 @@ class _Decoded(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         data = self._next(len(buffer))
-        if self._left is not None:
-            self._left -= len(data)
-            if self._left < 0:
-                raise RequestTooLarge
+        self._left -= len(data)
+        if self._left < 0:
+            raise RequestTooLarge
         buffer[: len(data)] = data
         return len(data)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from flask import Blueprint, Flask, current_app, request
-from flask.sansio.blueprints import BlueprintSetupState
+from flask.blueprints import BlueprintSetupState
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import MethodNotAllowed as HTTPMethodNotAllowed
 from werkzeug.exceptions import NotFound as HTTPNotFound

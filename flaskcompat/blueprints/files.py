@@ -59,7 +59,6 @@ def make_blueprint(state: State) -> Blueprint:
 
     @blueprint.post("/v1/files", provide_automatic_options=False)
     def upload_file() -> Response:
-        request.max_content_length = current_app.config["FLASKCOMPAT_MAX_UPLOAD_BYTES"]
         keeper = next((model for model in allowed_models(state) if implements(model.wrapper, "run_file_upload")), None)
         with ExitStack() as opened:
             return _uploaded(state, keeper, _read_form(_contents(state.stores.files, keeper, opened)))
@@ -219,7 +218,8 @@ def _read_form(make_content: Callable[[str], IO[bytes]]) -> Form:
     """The request's form, each of its files in a stream of its own."""
     if request.mimetype != "multipart/form-data":
         raise UnsupportedMediaType("Send the file as 'Content-Type: multipart/form-data'.")
-    return read_form(body_stream(request), request.mimetype_params.get("boundary"), make_content)
+    body = body_stream(request, current_app.config["FLASKCOMPAT_MAX_UPLOAD_BYTES"])
+    return read_form(body, request.mimetype_params.get("boundary"), make_content)
 
 
 def _keep(

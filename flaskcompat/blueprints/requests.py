@@ -8,7 +8,7 @@ import re
 import secrets
 from typing import Any, NoReturn
 
-from flask import Request, has_request_context, request
+from flask import Request, current_app, has_request_context, request
 from flask.ctx import RequestContext
 from flask.globals import request_ctx
 
@@ -55,7 +55,7 @@ def read_json() -> dict[str, Any]:
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("Send the body as 'Content-Type: application/json'.")
     try:
-        body = _decoder.decode(read_body(request).decode())
+        body = _decoder.decode(read_body(request, current_app.config["FLASKCOMPAT_MAX_BODY_BYTES"]).decode())
     except (ValueError, RecursionError):
         raise InvalidJSON from None
     if not isinstance(body, dict):

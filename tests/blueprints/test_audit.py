@@ -5,12 +5,12 @@ import logging
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, Response
 from haystack.dataclasses import StreamingChunk
 
 from flaskcompat import FlaskCompat
 
-from ..support import Raise, chat_body, response_body, returning, scripted
+from ..support import Raise, chat_body, post, response_body, returning, scripted
 
 USAGE = {"usage": {"prompt_tokens": 3, "completion_tokens": 4}}
 ITEMS: list[Any] = ["s3cret answer", StreamingChunk("", meta=USAGE, finish_reason="stop")]
@@ -99,6 +99,19 @@ def test_text_of_clients_is_cut_and_escaped(app: Flask, caplog: pytest.LogCaptur
     app.test_client().get("/v1/" + "%1b" + "x" * 1000).close()
     [record] = records(caplog)
     assert len(record["path"]) == 201 and "\x1b" not in record["path"] and record["model"] is None
+
+
+@pytest.mark.parametrize("hook_first", [False, True])
+def test_answer_of_a_host_s_hook_is_what_is_recorded(hook_first: bool, caplog: pytest.LogCaptureFixture) -> None:
+    app = Flask("host")
+    app.config["FLASKCOMPAT_AUDIT"] = True
+    if hook_first:
+        app.after_request(lambda response: Response("hooked", 202))
+    FlaskCompat(app).registry.add("m", returning("x"))
+    if not hook_first:
+        app.after_request(lambda response: Response("hooked", 202))
+    post(app, "/v1/responses", response_body()).close()
+    assert [(record["status"], record["model"]) for record in records(caplog)] == [(202, "m")]
 
 
 def test_off_by_default(caplog: pytest.LogCaptureFixture) -> None:

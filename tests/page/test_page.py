@@ -80,7 +80,8 @@ def test_head_and_asking_again(path: str) -> None:
     ["nothing.js", "index.html", "__init__.py", "..%2fconfig.py", "%2e%2e/config.py", "../page.js", "", "page.js/"],
 )
 def test_nothing_else_is_served(name: str) -> None:
-    response = get(f"/page/{name}")
+    app = app_with_page()
+    response = app.test_client().get(f"/page/{name}")
     assert response.status_code == 404
     assert response.json["error"]["code"] == "not_found"
 
