@@ -116,6 +116,7 @@ class Background:
         """Make *job* on this thread, whatever else is made; its response is in the *store* already."""
         with self._changed:
             self._look_after(store, job)
+        self._speak(store, [job.id])  # it has waited for long: the store must know now who makes it
         self._make(store, job, None)
 
     def _look_after(self, store: ResponseStore, job: Job) -> None:
@@ -124,7 +125,6 @@ class Background:
             heart.start()
             self._heart = heart  # only now: where no thread can be had, the next one tries again
         self._jobs[job.id] = job
-        self._changed.notify()
 
     def check_room(self) -> None:
         """:raises ConcurrencyLimit: if too many wait already."""
@@ -226,24 +226,26 @@ class Background:
     # -- telling the store -----------------------------------------------------------------------------------
 
     def _beat(self, store: ResponseStore) -> None:
-        """Speak to the store until nothing is made any more."""
+        """Speak to the store of what is made, until nothing is."""
         while True:
             with self._changed:
+                if self._jobs:
+                    self._changed.wait(_BEAT)
                 if not self._jobs:
                     self._heart = None
                     return
                 ids = list(self._jobs)
-            try:
-                for id in store.still_made(self.worker, ids):
-                    self.stop(id)
-                if self._beats % _BEATS_TO_LOOK == 0:
-                    store.end_lost()
-            except Exception as error:  # it is tried again
-                log.warning("the store was not told of {} responses: {}", len(ids), type(error).__name__)
-            self._beats += 1
-            with self._changed:
-                if self._jobs:
-                    self._changed.wait(_BEAT)
+            self._speak(store, ids)
+
+    def _speak(self, store: ResponseStore, ids: list[str]) -> None:
+        try:
+            for id in store.still_made(self.worker, ids):
+                self.stop(id)
+            if self._beats % _BEATS_TO_LOOK == 0:
+                store.end_lost()
+        except Exception as error:  # it is tried again
+            log.warning("the store was not told of {} responses: {}", len(ids), type(error).__name__)
+        self._beats += 1
 
 
 def _frames(machine: ResponseMachine, item: Any) -> str:

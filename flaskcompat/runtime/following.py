@@ -67,7 +67,7 @@ class Followers:
         self._runs: set[LogRun] = set()
         self._news: set[str] = set()  # ids of logs that have something new, as this process knows
         self._thread: threading.Thread | None = None
-        self._looked_for_lost = 0.0
+        self._looked = self._looked_for_lost = 0.0
 
     def add(self, run: LogRun) -> None:
         """Read for *run* from now on, until its log is over or nobody reads it."""
@@ -88,11 +88,10 @@ class Followers:
                 self._changed.notify()
 
     def _work(self) -> None:
-        looked = 0.0
         while True:
             with self._changed:
                 if self._runs and not self._news:
-                    self._changed.wait(max(0.001, looked + INTERVAL - monotonic()))
+                    self._changed.wait(max(0.001, self._looked + INTERVAL - monotonic()))
                 news, self._news = self._news, set()
                 runs = [run for run in self._runs if not run.is_left]
                 self._runs = set(runs)
@@ -103,8 +102,8 @@ class Followers:
                 if monotonic() - self._looked_for_lost >= _LOOK_FOR_LOST:
                     self._looked_for_lost = monotonic()
                     self._store().end_lost()
-                if monotonic() - looked >= INTERVAL:
-                    looked = monotonic()
+                if monotonic() - self._looked >= INTERVAL:
+                    self._looked = monotonic()
                     self._look(runs)
                 else:
                     for run in runs:
@@ -112,7 +111,7 @@ class Followers:
                             self._read(run)
             except Exception as error:  # it is tried again
                 log.warning("the logs of {} responses could not be read: {}", len(runs), type(error).__name__)
-                looked = monotonic() + _PAUSE
+                self._looked = monotonic() + _PAUSE
 
     def _look(self, runs: list[LogRun]) -> None:
         """Read for all of *runs* for whom there is something new."""
