@@ -16,14 +16,14 @@ from .support import eventually
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
-# The bridge's own threads live as long as the process.
+# The process's own threads live as long as it does. Those that make background responses live as long as their app:
+# pytest holds that until the test's fixtures are torn down.
 _KEPT = (
     "flaskcompat-loop",
     "flaskcompat-executor",
     "flaskcompat-watcher",
     "flaskcompat-save",
-    "flaskcompat-background",
-    "flaskcompat-followers",
+    "flaskcompat-background_",
 )
 
 

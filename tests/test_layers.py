@@ -16,7 +16,7 @@ ROOT = Path(flaskcompat.__file__).parent
 
 # From the lowest to the highest; a name stands for the module or the package.
 LAYERS = (
-    ("_version", "errors", "log", "open_webui", "protocol", "schemas"),
+    ("_version", "errors", "fork", "log", "open_webui", "protocol", "schemas"),
     ("stores", "runtime"),
     ("blueprints",),
     (

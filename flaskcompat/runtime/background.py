@@ -17,6 +17,7 @@ from math import inf
 from typing import Any
 
 from flaskcompat.errors import APIError, ConcurrencyLimit, PipelineError
+from flaskcompat.fork import reset_in_child
 from flaskcompat.log import log, logged_as, request_id
 from flaskcompat.protocol.replay import split
 from flaskcompat.protocol.responses import ResponseMachine
@@ -79,23 +80,26 @@ class Job:
 class Background:
     """The responses that this process makes in the background.
 
+    A response that is being made keeps its application alive. So if an application is dropped, its responses are made
+    to their ends first; its threads end then.
+
     :param on_events: called with the id of a response that has new events in its log.
     """
 
     def __init__(self, admission: Admission, on_events: Callable[[str], None]) -> None:
         self._admission = admission
         self._on_events = on_events
-        self._reset()
-        if hasattr(os, "register_at_fork"):  # not on Windows
-            os.register_at_fork(after_in_child=self._reset)
+        self.reset_after_fork()
+        reset_in_child(self)
 
-    def _reset(self) -> None:
+    def reset_after_fork(self) -> None:
         #: The name of this process in the store.
         self.worker = f"{os.getpid()}-{secrets.token_hex(8)}"
         self._changed = threading.Condition(threading.Lock())
         self._jobs: dict[str, Job] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._heart: threading.Thread | None = None
+        self._beats = 0
 
     def submit(self, store: ResponseStore, job: Job, threads: int) -> None:
         """Have *job* made, in a copy of the current context; its response is in the *store* already.
@@ -112,16 +116,15 @@ class Background:
         """Make *job* on this thread, whatever else is made; its response is in the *store* already."""
         with self._changed:
             self._look_after(store, job)
+        self._speak(store, [job.id])  # it has waited for long: the store must know now who makes it
         self._make(store, job, None)
 
     def _look_after(self, store: ResponseStore, job: Job) -> None:
         if self._heart is None:
-            self._heart = threading.Thread(
-                target=self._beat, args=(store,), name="flaskcompat-background-heart", daemon=True
-            )
-            self._heart.start()
+            heart = threading.Thread(target=self._beat, args=(store,), name="flaskcompat-background-heart", daemon=True)
+            heart.start()
+            self._heart = heart  # only now: where no thread can be had, the next one tries again
         self._jobs[job.id] = job
-        self._changed.notify()
 
     def check_room(self) -> None:
         """:raises ConcurrencyLimit: if too many wait already."""
@@ -146,6 +149,8 @@ class Background:
             finally:
                 with self._changed:
                     del self._jobs[job.id]
+                    if not self._jobs:
+                        self._changed.notify()
                 self._on_events(job.id)
                 if job.when_over is not None:
                     job.when_over("cancelled" if job.ended else job.error)
@@ -221,22 +226,26 @@ class Background:
     # -- telling the store -----------------------------------------------------------------------------------
 
     def _beat(self, store: ResponseStore) -> None:
-        beats = 0
+        """Speak to the store of what is made, until nothing is."""
         while True:
             with self._changed:
-                while not self._jobs:
-                    self._changed.wait()
+                if self._jobs:
+                    self._changed.wait(_BEAT)
+                if not self._jobs:
+                    self._heart = None
+                    return
                 ids = list(self._jobs)
-            try:
-                for id in store.still_made(self.worker, ids):
-                    self.stop(id)
-                if beats % _BEATS_TO_LOOK == 0:
-                    store.end_lost()
-            except Exception as error:  # it is tried again
-                log.warning("the store was not told of {} responses: {}", len(ids), type(error).__name__)
-            beats += 1
-            with self._changed:
-                self._changed.wait(_BEAT)
+            self._speak(store, ids)
+
+    def _speak(self, store: ResponseStore, ids: list[str]) -> None:
+        try:
+            for id in store.still_made(self.worker, ids):
+                self.stop(id)
+            if self._beats % _BEATS_TO_LOOK == 0:
+                store.end_lost()
+        except Exception as error:  # it is tried again
+            log.warning("the store was not told of {} responses: {}", len(ids), type(error).__name__)
+        self._beats += 1
 
 
 def _frames(machine: ResponseMachine, item: Any) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import os
 import sys
 import threading
 import traceback
@@ -18,6 +17,7 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import Any, NoReturn, TypeVar
 
+from flaskcompat.fork import reset_in_child
 from flaskcompat.log import log
 from flaskcompat.runtime.abandon import Abandoned
 from flaskcompat.runtime.run_context import current_task_context
@@ -226,12 +226,11 @@ class AsyncBridge:
     """
 
     def __init__(self) -> None:
-        self._reset()
-        if hasattr(os, "register_at_fork"):  # not on Windows
-            os.register_at_fork(after_in_child=self._reset)
+        self.reset_after_fork()
+        reset_in_child(self)
         atexit.register(self.close)
 
-    def _reset(self) -> None:
+    def reset_after_fork(self) -> None:
         self._lock = threading.Lock()
         self._current: LoopThread | None = None
         self._all: list[LoopThread] = []

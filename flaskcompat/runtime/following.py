@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from time import monotonic
 
+from flaskcompat.fork import reset_in_child
 from flaskcompat.log import log
 from flaskcompat.runtime.admission import Ticket
 from flaskcompat.runtime.invoke import Run, Tell
@@ -54,19 +54,20 @@ class LogRun(Run):
 
 
 class Followers:
-    """Those who follow logs; one thread reads for all of them, and sleeps while there are none."""
+    """Those who follow logs; one thread reads for all of them, and ends when there are none: it must not keep what an
+    application that was dropped has left."""
 
     def __init__(self, store: Callable[[], ResponseStore]) -> None:
         self._store = store
-        self._reset()
-        if hasattr(os, "register_at_fork"):  # not on Windows
-            os.register_at_fork(after_in_child=self._reset)
+        self.reset_after_fork()
+        reset_in_child(self)
 
-    def _reset(self) -> None:
+    def reset_after_fork(self) -> None:
         self._changed = threading.Condition(threading.Lock())
         self._runs: set[LogRun] = set()
         self._news: set[str] = set()  # ids of logs that have something new, as this process knows
         self._thread: threading.Thread | None = None
+        self._looked = self._looked_for_lost = 0.0
 
     def add(self, run: LogRun) -> None:
         """Read for *run* from now on, until its log is over or nobody reads it."""
@@ -74,8 +75,9 @@ class Followers:
             self._runs.add(run)
             self._news.add(run.id)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="flaskcompat-followers", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name="flaskcompat-followers", daemon=True)
+                thread.start()
+                self._thread = thread  # only now: where no thread can be had, the next one tries again
             self._changed.notify()
 
     def tell(self, id: str) -> None:
@@ -86,22 +88,22 @@ class Followers:
                 self._changed.notify()
 
     def _work(self) -> None:
-        looked = looked_for_lost = 0.0
         while True:
             with self._changed:
-                while not self._runs:
-                    self._changed.wait()
-                if not self._news:
-                    self._changed.wait(max(0.001, looked + INTERVAL - monotonic()))
+                if self._runs and not self._news:
+                    self._changed.wait(max(0.001, self._looked + INTERVAL - monotonic()))
                 news, self._news = self._news, set()
                 runs = [run for run in self._runs if not run.is_left]
                 self._runs = set(runs)
+                if not runs:
+                    self._thread = None
+                    return
             try:
-                if monotonic() - looked_for_lost >= _LOOK_FOR_LOST:
-                    looked_for_lost = monotonic()
+                if monotonic() - self._looked_for_lost >= _LOOK_FOR_LOST:
+                    self._looked_for_lost = monotonic()
                     self._store().end_lost()
-                if monotonic() - looked >= INTERVAL:
-                    looked = monotonic()
+                if monotonic() - self._looked >= INTERVAL:
+                    self._looked = monotonic()
                     self._look(runs)
                 else:
                     for run in runs:
@@ -109,7 +111,7 @@ class Followers:
                             self._read(run)
             except Exception as error:  # it is tried again
                 log.warning("the logs of {} responses could not be read: {}", len(runs), type(error).__name__)
-                looked = monotonic() + _PAUSE
+                self._looked = monotonic() + _PAUSE
 
     def _look(self, runs: list[LogRun]) -> None:
         """Read for all of *runs* for whom there is something new."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import importlib
 import sys
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.abc import MetaPathFinder
@@ -18,6 +19,8 @@ from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
+
+from haystack.core.component import component
 
 
 class StandIns(Protocol):
@@ -45,6 +48,10 @@ class FolderFinder(MetaPathFinder):
         if self not in sys.meta_path:
             sys.meta_path.insert(0, self)
 
+    def remove(self, root: str) -> None:
+        """Find nothing more below the package *root*; nothing happens if it was not added."""
+        self._stand_ins.pop(root, None)
+
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
@@ -62,6 +69,28 @@ class FolderFinder(MetaPathFinder):
         spec = spec_from_file_location(name, init, loader=loader, submodule_search_locations=[str(init.parent)])
         assert spec is not None
         return spec
+
+
+class Package:
+    """A package that was made of a folder. Its modules can be imported as long as it is held, or one below it.
+
+    :param parent: the package that it is below.
+    """
+
+    def __init__(self, name: str, parent: Package | None = None) -> None:
+        self.name = name
+        self._parent = parent
+        weakref.finalize(self, _forget, name).atexit = False
+
+
+def _forget(name: str) -> None:
+    """Take the modules of the package *name* out of the tables that would keep them; code that holds them goes on."""
+    finder.remove(name)
+    table: dict[str, Any]
+    for table in (sys.modules, component.registry):  # Haystack keeps each class of a component
+        for key in list(table):
+            if key == name or key.startswith(f"{name}."):
+                table.pop(key, None)
 
 
 class Loader(SourceFileLoader):

@@ -17,7 +17,7 @@ from types import ModuleType
 from flaskcompat.errors import PipelineLoadError
 from flaskcompat.log import log
 from flaskcompat.runtime.hayhooks import Alias, stand_ins
-from flaskcompat.runtime.imports import finder
+from flaskcompat.runtime.imports import Package, finder
 from flaskcompat.runtime.registry import Registry
 from flaskcompat.runtime.wrapper import BasePipelineWrapper
 
@@ -75,6 +75,9 @@ def model_folders(folder: Path) -> list[Path]:
 class PipelinesFolder:
     """A folder of models, and the registry that they go into.
 
+    The modules of a model can be imported as long as the model is held, those that models have in common as long as
+    this or one of the models is.
+
     :param alias: whether ``hayhooks`` is stood in for.
     """
 
@@ -86,9 +89,9 @@ class PipelinesFolder:
 
     def renew(self) -> None:
         """Import anew whatever the models have in common, when each of them is loaded the next time."""
-        name = _unused(f"flaskcompat_pipelines_{next(_roots)}")
-        finder.add(name, stand_ins(self._alias))
-        self._root = _package(name, self.path)
+        self._root = Package(_unused(f"flaskcompat_pipelines_{next(_roots)}"))
+        finder.add(self._root.name, stand_ins(self._alias))
+        _make(self._root, self.path)
 
     def models(self) -> list[Path]:
         """The folders of the models, by name."""
@@ -97,15 +100,25 @@ class PipelinesFolder:
     def load(self, directory: Path) -> BaseException | None:
         """Serve the model of *directory*, in place of the one that was loaded before; gives why it cannot be."""
         try:
-            alone = not (directory / WRAPPER_FILE).is_file()
-            self.registry.add(
-                directory.name, _pipeline_file(directory) if alone else _wrapper_class(self._root, directory)
-            )
+            if not (directory / WRAPPER_FILE).is_file():
+                self.registry.add(directory.name, _pipeline_file(directory))
+            else:
+                package = self._package(directory)
+                model = self.registry.add(directory.name, _wrapper_class(package))
+                # Its code may import when it runs.
+                vars(model.wrapper)["_flaskcompat_package"] = package
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a wrapper that calls sys.exit() must not take the others along
             return error
         return None
+
+    def _package(self, directory: Path) -> Package:
+        # A dot would make a subpackage of what is a name here.
+        name = f"{self._root.name}.{re.sub(r'[^0-9A-Za-z_-]', '_', directory.name)}"
+        package = Package(_unused(name), self._root)
+        _make(package, directory)
+        return package
 
 
 def is_model(directory: Path) -> bool:
@@ -121,31 +134,27 @@ def _pipeline_file(directory: Path) -> Path:
     )
 
 
-def _wrapper_class(root: str, directory: Path) -> type[BasePipelineWrapper]:
-    # A dot would make a subpackage of what is a name here.
-    package = _package(f"{root}.{re.sub(r'[^0-9A-Za-z_-]', '_', directory.name)}", directory)
-    module = importlib.import_module(f"{package}.{WRAPPER_FILE.removesuffix('.py')}")
+def _wrapper_class(package: Package) -> type[BasePipelineWrapper]:
+    module = importlib.import_module(f"{package.name}.{WRAPPER_FILE.removesuffix('.py')}")
     wrapper = getattr(module, WRAPPER_CLASS, None)
     if not isinstance(wrapper, type):
         raise PipelineLoadError(f"{WRAPPER_FILE} has no class {WRAPPER_CLASS}")
     return wrapper
 
 
-def _package(name: str, folder: Path) -> str:
-    """Make *folder* the package *name*, so that modules in it import each other relatively."""
-    name = _unused(name)
+def _make(package: Package, folder: Path) -> None:
+    """Make *folder* the *package*, so that modules in it import each other relatively."""
     init = folder / "__init__.py"
     if not init.is_file():
-        module = ModuleType(name)
+        module = ModuleType(package.name)
         module.__path__ = [str(folder)]
-        sys.modules[name] = module
-        return name
-    spec = finder.package(name, init)
+        sys.modules[package.name] = module
+        return
+    spec = finder.package(package.name, init)
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    sys.modules[package.name] = module
     spec.loader.exec_module(module)
-    return name
 
 
 def _unused(name: str) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
 from flaskcompat.log import log
 from flaskcompat.runtime.loader import PipelinesFolder, reason_of
+from flaskcompat.runtime.registry import Registry
 
 #: How often the files are looked at, in seconds.
 INTERVAL = 0.5
@@ -21,13 +23,14 @@ class Reloader:
     """Looks at the files of a folder of models, and loads a model again once a file below its folder is another.
 
     A model that cannot be loaded is served as it was before. What stands beside the models in their folder is of all of
-    them. Answers that are being made end with the wrapper that has begun them.
+    them. Answers that are being made end with the wrapper that has begun them. It does not keep the folder alive, and
+    ends with it.
     """
 
     def __init__(self, folder: PipelinesFolder) -> None:
-        self._folder = folder
+        self._folder = weakref.ref(folder)
         self._ended = threading.Event()
-        self._seen, self._shared = self._look()
+        self._seen, self._shared = _look(folder)
         self._missed: set[Path] = set()
         self._told = ""
 
@@ -39,7 +42,7 @@ class Reloader:
         self._ended.set()
 
     def _work(self) -> None:
-        while not self._ended.wait(INTERVAL):
+        while not self._ended.wait(INTERVAL) and self._folder() is not None:
             try:
                 self.look()
                 self._told = ""
@@ -48,44 +51,49 @@ class Reloader:
                     log.opt(exception=error).error("the models could not be looked at")
                 self._told = told
 
-    def _look(self) -> tuple[dict[Path, _Look], _Look]:
-        """What the models look like, and what they have in common."""
-        models = self._folder.models()
-        return {model: _look_at(model) for model in models}, _look_at(self._folder.path, besides=models)
-
     def look(self) -> None:
         """Load what has changed since the last look."""
+        folder = self._folder()
+        if folder is None:
+            return
         seen, was_shared = self._seen, self._shared
-        now, self._shared = self._look()
+        now, self._shared = _look(folder)
         missed, self._missed = self._missed, seen.keys() - now.keys()
         # An editor may take a file away for a moment, to put another one in its place.
         self._seen = now | {model: seen[model] for model in self._missed - missed}
         for model in sorted(self._missed & missed):
-            self._remove(model.name)
+            _remove(folder.registry, model.name)
         changed = [model for model, look in now.items() if look != seen.get(model)]
         if self._shared != was_shared:
             changed = list(now)
-            self._folder.renew()
+            folder.renew()
         for model in changed:
-            self._load(model)
+            _load(folder, model)
 
-    def _load(self, directory: Path) -> None:
-        name, registry = directory.name, self._folder.registry
-        error = self._folder.load(directory)
-        if error is None:
-            log.info("model '{}' is loaded again", name)
-        elif name in registry:
-            log.opt(exception=error).error("model '{}' failed to load: it is served as it was before", name)
-        else:
-            registry.failed[name] = reason_of(error)
-            log.opt(exception=error).error("model '{}' failed to load and is not served", name)
 
-    def _remove(self, name: str) -> None:
-        registry = self._folder.registry
-        registry.failed.pop(name, None)
-        if name in registry:
-            registry.remove(name)
-            log.info("model '{}' is gone", name)
+def _load(folder: PipelinesFolder, directory: Path) -> None:
+    name, registry = directory.name, folder.registry
+    error = folder.load(directory)
+    if error is None:
+        log.info("model '{}' is loaded again", name)
+    elif name in registry:
+        log.opt(exception=error).error("model '{}' failed to load: it is served as it was before", name)
+    else:
+        registry.failed[name] = reason_of(error)
+        log.opt(exception=error).error("model '{}' failed to load and is not served", name)
+
+
+def _remove(registry: Registry, name: str) -> None:
+    registry.failed.pop(name, None)
+    if name in registry:
+        registry.remove(name)
+        log.info("model '{}' is gone", name)
+
+
+def _look(folder: PipelinesFolder) -> tuple[dict[Path, _Look], _Look]:
+    """What the models look like, and what they have in common."""
+    models = folder.models()
+    return {model: _look_at(model) for model in models}, _look_at(folder.path, besides=models)
 
 
 def _look_at(folder: Path, besides: Sequence[Path] = ()) -> _Look:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from math import inf
 from time import monotonic
 from typing import Protocol
 
+from flaskcompat.fork import reset_in_child
 from flaskcompat.log import log
 
 #: How often each entry is looked at, in seconds; sooner where one asks for it.
@@ -28,11 +28,10 @@ class Watcher:
     """
 
     def __init__(self) -> None:
-        self._reset()
-        if hasattr(os, "register_at_fork"):  # not on Windows
-            os.register_at_fork(after_in_child=self._reset)
+        self.reset_after_fork()
+        reset_in_child(self)
 
-    def _reset(self) -> None:
+    def reset_after_fork(self) -> None:
         self._changed = threading.Condition(threading.Lock())
         self._entries: dict[Watched, float] = {}  # and when each is looked at next
         self._thread: threading.Thread | None = None
@@ -68,6 +67,7 @@ class Watcher:
             with self._changed:
                 self._entries.update((entry, due) for entry, due in looked.items() if entry in self._entries)
                 self._next = min(self._entries.values(), default=next_round)
+                del entries, looked  # what is over must not be held while this sleeps
                 self._changed.wait(max(0.001, self._next - monotonic()))
 
     def _look(self, entry: Watched) -> float:

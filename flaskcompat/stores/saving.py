@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
 
+from flaskcompat.fork import reset_in_child
 from flaskcompat.protocol import sse
 
 # SQLite takes one at a time; others may be far away.
@@ -19,11 +19,10 @@ class Saver:
     """Threads that save; started when they are needed, anew in a forked child."""
 
     def __init__(self) -> None:
-        self._reset()
-        if hasattr(os, "register_at_fork"):  # not on Windows
-            os.register_at_fork(after_in_child=self._reset)
+        self.reset_after_fork()
+        reset_in_child(self)
 
-    def _reset(self) -> None:
+    def reset_after_fork(self) -> None:
         self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
@@ -36,6 +35,7 @@ from sqlalchemy.pool import Pool
 from sqlalchemy.types import BigInteger, Boolean, Double, Integer, String
 
 from flaskcompat.errors import LOG_LIMIT, CannotConnect, shorten
+from flaskcompat.fork import reset_in_child
 from flaskcompat.log import log
 from flaskcompat.stores.groups import GroupCommit
 from flaskcompat.stores.migrations import NewerDatabase, is_current, migrate
@@ -137,17 +137,18 @@ class SqlRecords:
         self._reading = self._engine.execution_options(reads=True)
         self._is_ready = False
         self._closed_pool: Pool | None = None
-        self._reset()
-        if hasattr(os, "register_at_fork"):  # not on Windows
-            os.register_at_fork(after_in_child=_in_child(weakref.ref(self)))
+        self._make_locks()
+        reset_in_child(self)
+        # Whoever is busy with a connection holds this store, so that none is in use then.
+        weakref.finalize(self, _close_pool, self._engine).atexit = False
 
-    def _reset(self) -> None:
+    def _make_locks(self) -> None:
         self._lock = threading.Lock()
         self._group = GroupCommit(self._save_all, _MOST_SAVES)
 
-    def forget_connections(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a forked child: open connections of its own."""
-        self._reset()
+        self._make_locks()
         self._engine.dispose(close=False)
 
     def save(self, records: Sequence[Record], *, keep: float | None = None) -> None:
@@ -507,10 +508,6 @@ def _use_wal(connection: Any) -> None:
             time.sleep(_BUSY_PAUSE)
 
 
-def _in_child(records: weakref.ref[SqlRecords]) -> Callable[[], None]:
-    def forget() -> None:
-        found = records()
-        if found is not None:
-            found.forget_connections()
-
-    return forget
+def _close_pool(engine: Engine) -> None:
+    """Close the connections of *engine*, whose store is gone; may be called on any thread, within anything."""
+    engine.pool.dispose()  # the engine's own dispose() would make another pool

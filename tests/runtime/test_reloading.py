@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,11 +35,12 @@ def registry() -> Registry:
 
 
 @pytest.fixture
-def reloader(tmp_path: Path, registry: Registry) -> Reloader:
+def reloader(tmp_path: Path, registry: Registry) -> Iterator[Reloader]:
     write(tmp_path, "a", "'one'")
     write(tmp_path, "b", "TEXT", top="from helper import TEXT\n")
     (tmp_path / "b" / "helper.py").write_text("TEXT = 'one'")
-    return Reloader(load_folder(tmp_path, registry))
+    folder = load_folder(tmp_path, registry)
+    yield Reloader(folder)  # which does not keep it
 
 
 def test_changed_model_alone_is_loaded_again(reloader: Reloader, registry: Registry, tmp_path: Path) -> None:
