@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from flask import Blueprint, Flask, Request, current_app
 from flaskcompat.blueprints import make_blueprint
 from flaskcompat.blueprints.audit import Audit
 from flaskcompat.blueprints.calls import observers_of, record_calls
+from flaskcompat.blueprints.routes import Routes
 from flaskcompat.commands import commands
 from flaskcompat.config import set_defaults
 from flaskcompat.development import reload_models
@@ -60,6 +61,8 @@ class FlaskCompat:
         self._parent = parent
         self._name = name
         self._app: Flask | None = None
+        #: All routes of the API, for the application's extensions: ``csrf.exempt(compat.blueprint)`` and the like.
+        self.blueprint: Blueprint = make_blueprint(name, _extra_routes)
         if app is not None:
             self._app = app
             self.init_app(app)
@@ -76,16 +79,15 @@ class FlaskCompat:
         set_defaults(app)
         keys = read_keys(app.config["FLASKCOMPAT_API_KEYS"], app.config["FLASKCOMPAT_API_KEYS_FILE"])
         state = State(keys=keys, authenticate=self._authenticate)
-        extras: list[Blueprint] = []
         if others := states_of(app.extensions):
             state.share(others[0])
         else:
             state.stores = open_stores(app.config)
-            extras = _observe(app, state)
+            _observe(app)
         if app.config["FLASKCOMPAT_FETCH_URLS"] is not None:
             state.fetcher = Fetcher(app.config["FLASKCOMPAT_FETCH_URLS"], MOST_INLINE)
         if app.config["FLASKCOMPAT_OPENAPI"]:
-            extras.append(_documents(state))
+            _check_openapi()
         app.extensions[self._name] = state
         state.send = _sender(app)
         folder = self._pipelines or app.config["FLASKCOMPAT_PIPELINES_DIR"]
@@ -97,8 +99,7 @@ class FlaskCompat:
                 alias=app.config["FLASKCOMPAT_HAYHOOKS_ALIAS"],
                 python_path=app.config["FLASKCOMPAT_PYTHON_PATH"],
             )
-        blueprint = make_blueprint(state, self._name, extras)
-        (self._parent or app).register_blueprint(blueprint, url_prefix=self._url_prefix)
+        (self._parent or app).register_blueprint(self.blueprint, url_prefix=self._url_prefix)
         if app.config["FLASKCOMPAT_PAGE"]:
             page = make_page_blueprint("flaskcompat_page" if self._name == EXTENSION else f"{self._name}_page")
             (self._parent or app).register_blueprint(page, url_prefix=self._url_prefix)
@@ -116,35 +117,43 @@ class FlaskCompat:
         return state.registry
 
 
-def _observe(app: Flask, state: State) -> list[Blueprint]:
-    """Have the calls of *app* recorded, as the settings say; gives the views of what was recorded.
+def _observe(app: Flask) -> None:
+    """Have the calls of *app* recorded, as the settings say.
 
-    :raises ValueError: where what the settings ask for is not installed, or its folder is missing.
+    :raises ValueError: if what the settings ask for is not installed, or its folder is missing.
     """
     record_calls(app)
     if app.config["FLASKCOMPAT_AUDIT"]:
         observers_of(app).append(Audit())
-    if not app.config["FLASKCOMPAT_METRICS"]:
-        return []
+    if app.config["FLASKCOMPAT_METRICS"]:
+        try:
+            from flaskcompat.contrib.metrics import check_folder, metrics
+        except ImportError:
+            raise ValueError(
+                "FLASKCOMPAT_METRICS needs prometheus_client: pip install 'flaskcompat[metrics]'"
+            ) from None
+        check_folder()
+        observers_of(app).append(metrics())
+
+
+def _check_openapi() -> None:
     try:
-        from flaskcompat.contrib.metrics import check_folder, make_metrics_blueprint, metrics
-    except ImportError:
-        raise ValueError("FLASKCOMPAT_METRICS needs prometheus_client: pip install 'flaskcompat[metrics]'") from None
-    check_folder()
-    observers_of(app).append(metrics())
-    return [make_metrics_blueprint(state)]
-
-
-def _documents(state: State) -> Blueprint:
-    """The views of the API's description.
-
-    :raises ValueError: where what makes it is not installed.
-    """
-    try:
-        from flaskcompat.contrib.openapi import make_openapi_blueprint
+        import flaskcompat.contrib.openapi  # noqa: F401
     except ImportError:
         raise ValueError("FLASKCOMPAT_OPENAPI needs apispec: pip install 'flaskcompat[openapi]'") from None
-    return make_openapi_blueprint(state)
+
+
+def _extra_routes(app: Flask, name: str) -> Iterator[Routes]:
+    """The routes of the extras that the settings of *app* ask for, for its API of that *name*."""
+    # One API tells the metrics of all.
+    if app.config["FLASKCOMPAT_METRICS"] and app.extensions[name] is states_of(app.extensions)[0]:
+        from flaskcompat.contrib import metrics
+
+        yield metrics.routes
+    if app.config["FLASKCOMPAT_OPENAPI"]:
+        from flaskcompat.contrib import openapi
+
+        yield openapi.routes
 
 
 def _sender(app: Flask) -> Callable[[str, str], None] | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from flask import Blueprint, Request, Response, current_app
+from flask import Blueprint, Flask, Request, Response, current_app
+from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import default_exceptions
 
 from flaskcompat.blueprints import (
@@ -19,9 +20,16 @@ from flaskcompat.blueprints import (
     stored_responses,
 )
 from flaskcompat.blueprints.access import authenticate
-from flaskcompat.blueprints.failures import error_response
-from flaskcompat.blueprints.fallback import add_fallback, endpoint_prefix
-from flaskcompat.blueprints.requests import current_request, is_own_context, own_context, request_id_of
+from flaskcompat.blueprints.failures import error_response, warn_of_pages
+from flaskcompat.blueprints.fallback import add_fallback
+from flaskcompat.blueprints.requests import (
+    current_request,
+    is_own_context,
+    own_context,
+    request_id_of,
+    set_current_state,
+)
+from flaskcompat.blueprints.routes import APIBlueprint, Routes, endpoint_prefix
 from flaskcompat.log import request_id
 from flaskcompat.runtime.state import State
 
@@ -29,26 +37,35 @@ _MODULES = (models, chat_completions, stored_completions, responses, stored_resp
 _TOKEN = "flaskcompat.request_id_token"
 
 
-def make_blueprint(state: State, name: str = "flaskcompat", extras: Iterable[Blueprint] = ()) -> Blueprint:
-    """All routes over *state*, with error handlers of their own, and those of *extras*.
+def make_blueprint(name: str, extras: Callable[[Flask, str], Iterable[Routes]]) -> Blueprint:
+    """The blueprint of an API, to be registered on applications that have a :class:`State` of that *name*.
 
-    View functions have OpenAI's operation names: ``<name>.chat_completions.create_chat_completion``,
-    ``<name>.responses.create_response``, ``<name>.models.list_models``, ``<name>.files.upload_file`` and so on.
+    View functions have OpenAI's operation names: ``<name>.create_chat_completion``, ``<name>.list_models`` and so on.
+
+    :param extras: returns further routes for an application and its API of that name.
     """
-    blueprint = Blueprint(name, __name__)
+    blueprint = APIBlueprint(name, __name__)
     for module in _MODULES:
-        blueprint.register_blueprint(module.make_blueprint(state))
-    for extra in extras:
-        blueprint.register_blueprint(extra)
+        module.routes.add_to(blueprint)
     add_fallback(blueprint)
-    blueprint.record(lambda setup: state.prefixes.append(endpoint_prefix(setup)))
+
+    @blueprint.record
+    def register(setup: BlueprintSetupState) -> None:
+        app = setup.app
+        assert isinstance(app, Flask)
+        for routes in extras(app, name):
+            routes.add_to(setup)
+        app.extensions[name].prefixes.append(endpoint_prefix(setup))
 
     @blueprint.before_request
     def begin() -> None:
         begin_request()
+        state: State = current_app.extensions[name]
+        set_current_state(state)
         authenticate(state)
 
     blueprint.after_request(finish_response)
+    blueprint.after_request(warn_of_pages)
     blueprint.teardown_request(end_request)
     # Under each status of its own as well: a host's handler for a status would come before one for all errors.
     for status in default_exceptions:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Any, cast
+from weakref import WeakSet
 
-from flask import Response, current_app, got_request_exception, has_app_context, request
+from flask import Flask, Response, current_app, got_request_exception, has_app_context, request
 from werkzeug.exceptions import HTTPException
 
 from flaskcompat.blueprints import calls
@@ -79,26 +80,57 @@ def error_response(error: Exception) -> Response | HTTPException:
     return response
 
 
+#: Longest reason of a host's hook that an error repeats, in characters.
+REASON_LIMIT = 500
 _CODES = {401: "invalid_api_key", 403: "permission_denied", 429: "rate_limit_exceeded"}
 
 
 def from_http_exception(error: HTTPException) -> APIError:
-    """Werkzeug's exception as one of ours; its own text is not repeated, a host may have put anything there."""
+    """Werkzeug's exception as one of ours, with the reason that a host's hook has given."""
     status = error.code or 500
+    reason = _reason(error)
     match status:
         case 404:
-            return NotFound()
+            return NotFound(reason)
         case 405:
             return MethodNotAllowed(getattr(error, "valid_methods", None) or ())
         case 413:
-            return RequestTooLarge()
+            return RequestTooLarge(reason)
     if status >= 500:
-        return APIError(status=status)
+        return APIError(reason, status=status)
     headers = {"Retry-After": str(error.retry_after)} if getattr(error, "retry_after", None) else {}  # type: ignore[attr-defined]
     return InvalidRequest(
-        f"The request was refused: {error.name}.",
+        reason or f"The request was refused: {error.name}.",
         status=status,
         type=TYPES.get(status),
         code=_CODES.get(status),
         headers=headers,
     )
+
+
+def _reason(error: HTTPException) -> str | None:
+    """What the code that raised *error* gave as its reason; None for Werkzeug's own text of the class."""
+    # A 500 may have been made of an exception's text.
+    if "description" not in vars(error) or error.code == 500:
+        return None
+    reason = shorten(str(error.description), REASON_LIMIT)
+    return reason if reason.endswith((".", "!", "?")) else f"The request was refused: {reason}."
+
+
+def warn_of_pages(response: Response) -> Response:
+    """Warn, once for an application, of a hook that answers an API request with a redirect or a page."""
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    is_page = response.mimetype == "text/html" and not (request.endpoint or "").endswith(".read_docs")
+    if (is_page or 300 < response.status_code < 304) and app not in _warned:
+        _warned.add(app)
+        log.warning(
+            "a hook of the application answered {} {} with {}, which an API client cannot follow: have the hook leave "
+            "out this blueprint, or call abort(401), and pass authenticate= to FlaskCompat",
+            shorten(request.method),
+            shorten(request.path, LOG_LIMIT),
+            f"a redirect to {shorten(response.location, LOG_LIMIT)}" if response.location else "a page",
+        )
+    return response
+
+
+_warned: WeakSet[Flask] = WeakSet()

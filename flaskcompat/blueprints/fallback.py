@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from flask import Blueprint, Flask, current_app, request
 from flask.blueprints import BlueprintSetupState
@@ -17,6 +17,7 @@ from werkzeug.exceptions import MethodNotAllowed as HTTPMethodNotAllowed
 from werkzeug.exceptions import NotFound as HTTPNotFound
 from werkzeug.routing import BaseConverter, Map, Rule, ValidationError
 
+from flaskcompat.blueprints.routes import endpoint_prefix
 from flaskcompat.errors import MethodNotAllowed, NotFound, UpgradeRequired
 
 _CONVERTER = "flaskcompat_fallback"
@@ -27,23 +28,30 @@ class _Fallback(BaseConverter):
 
     :param prefix: of the endpoints that are ours.
     :param mount: the blueprint's URL prefix.
+    :param domain: the blueprint's subdomain, or its host in an application that matches hosts.
     """
 
     regex = r"/*(?:v1(?:/[\s\S]*)?|(?:models|responses|files|conversations|chat/+completions)(?:/[\s\S]*)?)"
     weight = 1_000_000
     part_isolating = False
 
-    def __init__(self, map: Map, prefix: str, mount: str) -> None:
+    def __init__(self, map: Map, prefix: str, mount: str, domain: str) -> None:
         super().__init__(map)
         self._prefix = prefix
         self._mount = mount
+        self._domain = domain
 
     def to_python(self, value: str) -> str:
         path = f"{self._mount}/{_plain(value)}".split("/")
         for rule in self.map.iter_rules():
-            if not rule.endpoint.startswith(self._prefix) and _covers(rule.rule, path):
+            is_own = rule.endpoint.startswith(self._prefix) or _domain_of(rule) != self._domain
+            if not is_own and _covers(rule.rule, path):
                 raise ValidationError
         return value
+
+
+def _domain_of(rule: Rule) -> str:
+    return rule.host or rule.subdomain or ""
 
 
 def _covers(rule: str, path: list[str]) -> bool:
@@ -64,11 +72,6 @@ def _plain(path: str) -> str:
     return re.sub("/{2,}", "/", path).strip("/")
 
 
-def endpoint_prefix(setup: BlueprintSetupState) -> str:
-    """What the names of a blueprint's endpoints begin with, where it is being registered."""
-    return f"{setup.name_prefix}.{setup.name}.".lstrip(".")
-
-
 def add_fallback(blueprint: Blueprint) -> None:
     """Give *blueprint* the rule; its endpoint is ``fallback``."""
 
@@ -86,11 +89,15 @@ def add_fallback(blueprint: Blueprint) -> None:
                 routes.append(_own_routes(current_app, own, mount))
             return _dispatch(routes[0], _plain(path))
 
-        rule = f"/<{_CONVERTER}({own!r}, {mount!r}):path>"
+        # Where the blueprint's other routes are: below a parent that has a subdomain, or under one host.
+        [plain] = app.url_map.iter_rules(f"{own}list_models")
+        domain: dict[str, Any] = {"subdomain": plain.subdomain, "host": plain.host}
+        rule = f"/<{_CONVERTER}({own!r}, {mount!r}, {_domain_of(plain)!r}):path>"
         # Straight into the map: a rule of Flask's own names its methods, and these would show in the Allow header
         # of every path that the rule might match, the host's included.
         for endpoint, view, websocket in (("fallback", fallback, False), ("websocket", _refuse_websocket, True)):
-            app.url_map.add(app.url_rule_class(f"{mount}{rule}", endpoint=f"{own}{endpoint}", websocket=websocket))
+            options = {"endpoint": f"{own}{endpoint}", "websocket": websocket, **domain}
+            app.url_map.add(app.url_rule_class(f"{mount}{rule}", **options))
             app.view_functions[f"{own}{endpoint}"] = view
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, cast
 
-from flask import Blueprint, Response, current_app, request
+from flask import Response, current_app, request
 
 from flaskcompat.blueprints.access import allowed_models, current_owner, principal_for_run
 from flaskcompat.blueprints.decoding import body_stream
@@ -20,6 +20,8 @@ from flaskcompat.blueprints.failures import failure, json_reply
 from flaskcompat.blueprints.lists import asked, page_reply
 from flaskcompat.blueprints.multipart import Form, Upload, read_form
 from flaskcompat.blueprints.replies import admit, client_gone
+from flaskcompat.blueprints.requests import current_state
+from flaskcompat.blueprints.routes import Routes
 from flaskcompat.blueprints.run_context import make_run_context
 from flaskcompat.errors import (
     InvalidValue,
@@ -54,43 +56,50 @@ _NOT_IN_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _schema = FileObject()
 
 
-def make_blueprint(state: State) -> Blueprint:
-    blueprint = Blueprint("files", __name__)
+routes = Routes()
 
-    @blueprint.post("/v1/files", provide_automatic_options=False)
-    def upload_file() -> Response:
-        keeper = next((model for model in allowed_models(state) if implements(model.wrapper, "run_file_upload")), None)
-        with ExitStack() as opened:
-            return _uploaded(state, keeper, _read_form(_contents(state.stores.files, keeper, opened)))
 
-    @blueprint.get("/v1/files", provide_automatic_options=False)
-    def list_files() -> Response:
-        purpose = request.args.get("purpose") or None
-        query = asked(Query("file", current_owner(), label=purpose, limit=MOST_LISTED), MOST_LISTED)
-        return page_reply(state.stores.files.page, query, lambda record: record.body["object"])
+@routes.post("/v1/files")
+def upload_file() -> Response:
+    state = current_state()
+    keeper = next((model for model in allowed_models(state) if implements(model.wrapper, "run_file_upload")), None)
+    with ExitStack() as opened:
+        return _uploaded(state, keeper, _read_form(_contents(state.stores.files, keeper, opened)))
 
-    @blueprint.get("/v1/files/<id>", provide_automatic_options=False)
-    def retrieve_file(id: str) -> Response:
-        return json_reply(state.stores.files.get(current_owner(), id).object)
 
-    @blueprint.get("/v1/files/<id>/content", provide_automatic_options=False)
-    def retrieve_file_content(id: str) -> Response:
-        file = state.stores.files.get(current_owner(), id)
-        content = state.stores.files.open(file)
-        # Whatever the client said that it is: a browser shall neither run it nor guess.
-        response = Response(_Content(content), content_type="application/octet-stream")
-        response.headers.update({"Content-Disposition": "attachment", "X-Content-Type-Options": "nosniff"})
-        response.content_length = file.size
-        if file.sha256 is not None:
-            response.set_etag(file.sha256)
-        return cast("Response", response.make_conditional(request, accept_ranges=True, complete_length=file.size))
+@routes.get("/v1/files")
+def list_files() -> Response:
+    state = current_state()
+    purpose = request.args.get("purpose") or None
+    query = asked(Query("file", current_owner(), label=purpose, limit=MOST_LISTED), MOST_LISTED)
+    return page_reply(state.stores.files.page, query, lambda record: record.body["object"])
 
-    @blueprint.delete("/v1/files/<id>", provide_automatic_options=False)
-    def delete_file(id: str) -> Response:
-        state.stores.files.delete(current_owner(), id)
-        return json_reply({"id": id, "object": "file", "deleted": True})
 
-    return blueprint
+@routes.get("/v1/files/<id>")
+def retrieve_file(id: str) -> Response:
+    state = current_state()
+    return json_reply(state.stores.files.get(current_owner(), id).object)
+
+
+@routes.get("/v1/files/<id>/content")
+def retrieve_file_content(id: str) -> Response:
+    state = current_state()
+    file = state.stores.files.get(current_owner(), id)
+    content = state.stores.files.open(file)
+    # Whatever the client said that it is: a browser shall neither run it nor guess.
+    response = Response(_Content(content), content_type="application/octet-stream")
+    response.headers.update({"Content-Disposition": "attachment", "X-Content-Type-Options": "nosniff"})
+    response.content_length = file.size
+    if file.sha256 is not None:
+        response.set_etag(file.sha256)
+    return cast("Response", response.make_conditional(request, accept_ranges=True, complete_length=file.size))
+
+
+@routes.delete("/v1/files/<id>")
+def delete_file(id: str) -> Response:
+    state = current_state()
+    state.stores.files.delete(current_owner(), id)
+    return json_reply({"id": id, "object": "file", "deleted": True})
 
 
 class _Content:

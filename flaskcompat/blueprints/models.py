@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response
+from flask import Response
 
 from flaskcompat.blueprints.access import allowed_models, find_model
 from flaskcompat.blueprints.failures import json_reply
+from flaskcompat.blueprints.requests import current_state
+from flaskcompat.blueprints.routes import Routes
 from flaskcompat.runtime.registry import Model
-from flaskcompat.runtime.state import State
+
+routes = Routes()
 
 
-def make_blueprint(state: State) -> Blueprint:
-    blueprint = Blueprint("models", __name__)
+@routes.get("/v1/models")
+def list_models() -> Response:
+    state = current_state()
+    return json_reply({"object": "list", "data": [_as_listed(model) for model in allowed_models(state)]})
 
-    @blueprint.get("/v1/models", provide_automatic_options=False)
-    def list_models() -> Response:
-        return json_reply({"object": "list", "data": [_as_listed(model) for model in allowed_models(state)]})
 
-    @blueprint.get("/v1/models/<path:model>", provide_automatic_options=False)
-    def retrieve_model(model: str) -> Response:
-        return json_reply(_as_listed(find_model(state, model.rstrip("/"))))
-
-    return blueprint
+@routes.get("/v1/models/<path:model>")
+def retrieve_model(model: str) -> Response:
+    state = current_state()
+    return json_reply(_as_listed(find_model(state, model.rstrip("/"))))
 
 
 def _as_listed(model: Model) -> dict[str, Any]:

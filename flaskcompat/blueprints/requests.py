@@ -15,16 +15,28 @@ from flask.globals import request_ctx
 from flaskcompat.blueprints.decoding import read_body
 from flaskcompat.blueprints.servers import Environ
 from flaskcompat.errors import InvalidJSON, UnsupportedMediaType
+from flaskcompat.runtime.state import State
 
 #: How deep a body may be nested.
 MAX_DEPTH = 100
 
+_STATE = "flaskcompat.state"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 def current_request() -> Request:
     """The current request itself: its proxy would look it up for each attribute."""
     return request._get_current_object()  # type: ignore[attr-defined, no-any-return]
+
+
+def current_state() -> State:
+    """The state of the API that the current request is for."""
+    state: State = current_request().environ[_STATE]
+    return state
+
+
+def set_current_state(state: State) -> None:
+    current_request().environ[_STATE] = state
 
 
 def own_context() -> RequestContext:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from flask import Blueprint, Response, current_app
+from flask import Response, current_app
 
 from flaskcompat.blueprints.access import current_owner, find_model
 from flaskcompat.blueprints.background import make_in_background
 from flaskcompat.blueprints.replies import reply
-from flaskcompat.blueprints.requests import read_json
+from flaskcompat.blueprints.requests import current_state, read_json
+from flaskcompat.blueprints.routes import Routes
 from flaskcompat.errors import InvalidValue, NothingStored, PreviousResponseNotFound
 from flaskcompat.protocol.answer_check import answer_check
 from flaskcompat.protocol.responses import ResponseMachine
@@ -24,29 +25,28 @@ from flaskcompat.stores.saving import Keep
 _schema = ResponseRequest()
 
 
-def make_blueprint(state: State) -> Blueprint:
-    blueprint = Blueprint("responses", __name__)
+routes = Routes()
 
-    @blueprint.post("/v1/responses", provide_automatic_options=False)
-    def create_response() -> Response:
-        body = load(_schema, read_json())
-        model = find_model(state, body["model"])
-        given = input_items(body["input"])
-        context = context_of(state, current_owner(), body)
-        machine = response_machine(model, body)
-        payload, is_stored = [*context.items, *given], body.get("store", True)
-        if body.get("background"):
-            if not is_stored:
-                raise InvalidValue("A response in the background must be stored.", param="background")
-            return make_in_background(state, machine, model, payload, body, given, context)
-        keep = None
-        if is_stored:
-            store = state.stores.responses
-            save = partial(store.save_response, current_owner(), given=given, context=context)
-            keep = Keep(save, waits=store.waits, failures=True)
-        return reply(state, machine, model, "response", payload, body, keep)
 
-    return blueprint
+@routes.post("/v1/responses")
+def create_response() -> Response:
+    state = current_state()
+    body = load(_schema, read_json())
+    model = find_model(state, body["model"])
+    given = input_items(body["input"])
+    context = context_of(state, current_owner(), body)
+    machine = response_machine(model, body)
+    payload, is_stored = [*context.items, *given], body.get("store", True)
+    if body.get("background"):
+        if not is_stored:
+            raise InvalidValue("A response in the background must be stored.", param="background")
+        return make_in_background(state, machine, model, payload, body, given, context)
+    keep = None
+    if is_stored:
+        store = state.stores.responses
+        save = partial(store.save_response, current_owner(), given=given, context=context)
+        keep = Keep(save, waits=store.waits, failures=True)
+    return reply(state, machine, model, "response", payload, body, keep)
 
 
 def input_items(given: str | list[dict[str, Any]] | None) -> list[dict[str, Any]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, request
+from flask import Response, request
 
 from flaskcompat.blueprints.access import current_owner
 from flaskcompat.blueprints.failures import json_reply
 from flaskcompat.blueprints.lists import asked, part_reply
 from flaskcompat.blueprints.replies import admit, client_gone, replay
+from flaskcompat.blueprints.requests import current_state
+from flaskcompat.blueprints.routes import Routes
 from flaskcompat.errors import InvalidRequest, InvalidType, InvalidValue, NotFound
 from flaskcompat.protocol.responses import RUNNING
 from flaskcompat.runtime.admission import Left
@@ -18,46 +20,52 @@ from flaskcompat.stores.records import Query
 _DIGITS = 10
 
 
-def make_blueprint(state: State) -> Blueprint:
-    blueprint = Blueprint("stored_responses", __name__)
+routes = Routes()
 
-    @blueprint.get("/v1/responses/<id>", provide_automatic_options=False)
-    def retrieve_response(id: str) -> Response:
-        owner, store = current_owner(), state.stores.responses
+
+@routes.get("/v1/responses/<id>")
+def retrieve_response(id: str) -> Response:
+    state = current_state()
+    owner, store = current_owner(), state.stores.responses
+    response = store.response(owner, id)
+    if response["status"] in RUNNING:
+        store.end_lost()  # it may be of a process that has ended
         response = store.response(owner, id)
-        if response["status"] in RUNNING:
-            store.end_lost()  # it may be of a process that has ended
-            response = store.response(owner, id)
-        if _flag("stream"):
-            return _follow(state, owner, id)
-        return json_reply(response)
+    if _flag("stream"):
+        return _follow(state, owner, id)
+    return json_reply(response)
 
-    @blueprint.delete("/v1/responses/<id>", provide_automatic_options=False)
-    def delete_response(id: str) -> Response:
-        state.stores.responses.delete_response(current_owner(), id)
-        return json_reply({"id": id, "object": "response", "deleted": True})
 
-    @blueprint.get("/v1/responses/<id>/input_items", provide_automatic_options=False)
-    def list_input_items(id: str) -> Response:
-        query = asked(Query("item", current_owner()))
-        return part_reply(state.stores.responses.input_items(query.owner, id), query)
+@routes.delete("/v1/responses/<id>")
+def delete_response(id: str) -> Response:
+    state = current_state()
+    state.stores.responses.delete_response(current_owner(), id)
+    return json_reply({"id": id, "object": "response", "deleted": True})
 
-    @blueprint.post("/v1/responses/<any(compact, input_tokens):name>", provide_automatic_options=False)
-    def not_offered(name: str) -> Response:
-        # No ids, though they look so. Both would need a model's own tokens, which no wrapper tells.
-        raise NotFound
 
-    @blueprint.post("/v1/responses/<id>/cancel", provide_automatic_options=False)
-    def cancel_response(id: str) -> Response:
-        # Again, or too late, it is given as it has ended.
-        response = state.stores.responses.cancel(current_owner(), id)
-        if response is None:
-            raise InvalidRequest("Only a response that is made in the background can be cancelled.")
-        state.background.stop(id)
-        state.followers.tell(id)
-        return json_reply(response)
+@routes.get("/v1/responses/<id>/input_items")
+def list_input_items(id: str) -> Response:
+    state = current_state()
+    query = asked(Query("item", current_owner()))
+    return part_reply(state.stores.responses.input_items(query.owner, id), query)
 
-    return blueprint
+
+@routes.post("/v1/responses/<any(compact, input_tokens):name>")
+def not_offered(name: str) -> Response:
+    # No ids, though they look so. Both would need a model's own tokens, which no wrapper tells.
+    raise NotFound
+
+
+@routes.post("/v1/responses/<id>/cancel")
+def cancel_response(id: str) -> Response:
+    state = current_state()
+    # Again, or too late, it is given as it has ended.
+    response = state.stores.responses.cancel(current_owner(), id)
+    if response is None:
+        raise InvalidRequest("Only a response that is made in the background can be cancelled.")
+    state.background.stop(id)
+    state.followers.tell(id)
+    return json_reply(response)
 
 
 def _follow(state: State, owner: str, id: str) -> Response:

@@ -23,7 +23,7 @@ from flaskcompat.runtime.state import states_of
 # Seconds that a wrapper has to end after Ctrl-C; one that blocks its thread cannot be ended.
 _LAST_MOMENT = 3.0
 
-_ENDPOINTS = {False: "chat_completions.create_chat_completion", True: "responses.create_response"}
+_ENDPOINTS = {False: "create_chat_completion", True: "create_response"}
 
 
 @click.command("call", short_help="Ask a model.")

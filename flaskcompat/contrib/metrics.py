@@ -12,16 +12,18 @@ import re
 from functools import lru_cache
 from time import monotonic
 
-from flask import Blueprint, Response, current_app, request
+from flask import Response, current_app, request
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from flaskcompat.blueprints.access import current_principal
 from flaskcompat.blueprints.calls import CLIENT_LEFT, Call
+from flaskcompat.blueprints.requests import current_state
+from flaskcompat.blueprints.routes import Routes
 from flaskcompat.errors import APIError, ConcurrencyLimit
 from flaskcompat.protocol.machine import Machine
-from flaskcompat.runtime.state import State, states_of
+from flaskcompat.runtime.state import states_of
 
 # Seconds: from an answer that needs no model to one of an agent that works for long.
 _ANSWERS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -98,26 +100,24 @@ def metrics() -> Metrics:
     return Metrics()
 
 
-def make_metrics_blueprint(state: State) -> Blueprint:
-    """``/metrics``, for whoever may use all models.
+routes = Routes(merge_slashes=False)
 
-    :param state: of the API that it is beside. Those of an application are counted together: where another one asks
-        who comes in, this one must, too.
+
+@routes.get("/metrics")
+def list_metrics() -> Response:
+    """The metrics of this process, or of all that share a folder, for principals who may use all models.
+
+    The APIs of an application are counted together: where another one asks who comes in, this one must, too.
     """
-    blueprint = Blueprint("metrics", __name__)
-
-    @blueprint.get("/metrics", provide_automatic_options=False, merge_slashes=False)
-    def list_metrics() -> Response:
-        is_open = not state.guarded and any(other.guarded for other in states_of(current_app.extensions))
-        if is_open or getattr(current_principal(), "models", None) is not None:
-            raise APIError("The metrics are of all models.", status=403, code="permission_denied")
-        try:
-            encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        except Exception:  # it reads version numbers
-            encode, content_type = choose_encoder("")
-        return Response(encode(_registry()), content_type=content_type)
-
-    return blueprint
+    states = states_of(current_app.extensions)
+    is_open = not current_state().guarded and any(state.guarded for state in states)
+    if is_open or getattr(current_principal(), "models", None) is not None:
+        raise APIError("The metrics are of all models.", status=403, code="permission_denied")
+    try:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    except Exception:  # it reads version numbers
+        encode, content_type = choose_encoder("")
+    return Response(encode(_registry()), content_type=content_type)
 
 
 def check_folder() -> None:

@@ -243,22 +243,15 @@ def test_two_applications_share_nothing() -> None:
 
 
 def test_inside_a_blueprint_of_the_host_s() -> None:
-    from flaskcompat.blueprints import make_blueprint
-    from flaskcompat.config import set_defaults
-    from flaskcompat.runtime.registry import Registry
-    from flaskcompat.runtime.state import State
-
-    app, parent, registry = Flask("host"), Blueprint("parent", __name__, url_prefix="/p"), Registry()
-    set_defaults(app)
-    registry.add("m", returning("ok"))
-    parent.register_blueprint(make_blueprint(State(registry)), url_prefix="/ai")
+    app, parent = Flask("host"), Blueprint("parent", __name__, url_prefix="/p")
+    FlaskCompat(app, parent=parent, url_prefix="/ai").registry.add("m", returning("ok"))
     app.register_blueprint(parent)
     app.add_url_rule("/other", view_func=lambda: jsonify({}), endpoint="other")
     client = app.test_client()
     assert client.get("/p/ai/v1/models").json["object"] == "list"
     assert post(app, "/p/ai/chat/completions", chat_body()).json["object"] == "chat.completion"
     endpoints = {rule.endpoint for rule in app.url_map.iter_rules()}
-    assert "parent.flaskcompat.chat_completions.create_chat_completion" in endpoints
+    assert "parent.flaskcompat.create_chat_completion" in endpoints
 
 
 @pytest.mark.parametrize("method", ["GET", "OPTIONS", "POST"])

@@ -47,7 +47,7 @@ def document(app: Flask, state: State) -> dict[str, Any]:
 def _routes(app: Flask, state: State) -> Iterator[tuple[str, str, str]]:
     """Each as its path, its method, and the name of its view."""
     prefix = state.prefixes[0]
-    [first] = app.url_map.iter_rules(f"{prefix}models.list_models")
+    [first] = app.url_map.iter_rules(f"{prefix}list_models")
     mount = first.rule.removesuffix("/v1/models")
     for rule in app.url_map.iter_rules():
         name = rule.endpoint.removeprefix(prefix)
@@ -57,13 +57,13 @@ def _routes(app: Flask, state: State) -> Iterator[tuple[str, str, str]]:
                 yield path, method.lower(), name
 
 
-# Views of the same family stand together.
-_FAMILIES = {"stored_completions": "chat_completions", "stored_responses": "responses"}
+# Operations are grouped by what their path is about.
+_FAMILIES = {"models": "models", "chat": "chat_completions"}
 
 
 def _operation(path: str, name: str) -> dict[str, Any]:
     operation = OPERATIONS[name]
-    family, _, view = name.partition(".")
+    family = path.split("/")[2]
     parameters: list[Schema] = [
         {"name": found, "in": "path", "required": True, "schema": TEXT} for found in re.findall(r"{(\w+)}", path)
     ]
@@ -71,7 +71,7 @@ def _operation(path: str, name: str) -> dict[str, Any]:
         schema, about = QUERIES[query]
         parameters.append({"name": query.partition(" ")[0], "in": "query", "schema": schema, "description": about})
     made: dict[str, Any] = {
-        "operationId": view,
+        "operationId": name,
         "summary": operation.summary,
         "tags": [_FAMILIES.get(family, family)],
         "parameters": parameters,

@@ -41,48 +41,46 @@ QUERIES: dict[str, tuple[Schema, str]] = {
     "starting_after": (COUNT, "The sequence number after which the stream begins."),
 }
 
-#: By the endpoint of each view.
+#: By the name of each view.
 OPERATIONS: dict[str, Operation] = {
-    "models.list_models": Operation("List the models that can be asked.", "ModelList"),
-    "models.retrieve_model": Operation("Tell of one model.", "Model"),
-    "chat_completions.create_chat_completion": Operation(
+    "list_models": Operation("List the models that can be asked.", "ModelList"),
+    "retrieve_model": Operation("Tell of one model.", "Model"),
+    "create_chat_completion": Operation(
         "Ask a model to answer a conversation, given as messages.", "ChatCompletion", "ChatCompletionRequest", True
     ),
-    "stored_completions.list_chat_completions": Operation(
+    "list_chat_completions": Operation(
         "List the chat completions that were made with store.", "List", queries=(*_PAGE, "model")
     ),
-    "stored_completions.retrieve_chat_completion": Operation("Give a stored chat completion.", "ChatCompletion"),
-    "stored_completions.update_chat_completion": Operation(
+    "retrieve_chat_completion": Operation("Give a stored chat completion.", "ChatCompletion"),
+    "update_chat_completion": Operation(
         "Change the metadata of a stored chat completion.", "ChatCompletion", "MetadataRequest"
     ),
-    "stored_completions.delete_chat_completion": Operation("Delete a stored chat completion.", "Deleted"),
-    "stored_completions.list_chat_completion_messages": Operation(
+    "delete_chat_completion": Operation("Delete a stored chat completion.", "Deleted"),
+    "list_chat_completion_messages": Operation(
         "List the messages that a stored chat completion answers.", "List", queries=_PAGE
     ),
-    "responses.create_response": Operation(
+    "create_response": Operation(
         "Ask a model to answer a text, or a list of items.", "Response", "ResponseRequest", True
     ),
-    "stored_responses.retrieve_response": Operation(
+    "retrieve_response": Operation(
         "Give a stored response.", "Response", streams=True, queries=("stream", "starting_after")
     ),
-    "stored_responses.delete_response": Operation("Delete a stored response.", "Deleted"),
-    "stored_responses.cancel_response": Operation("End a response that is made in the background.", "Response"),
-    "stored_responses.list_input_items": Operation("List what a response answers.", "List", queries=_PAGE),
-    "conversations.create_conversation": Operation("Begin a conversation.", "Conversation", "ConversationRequest"),
-    "conversations.retrieve_conversation": Operation("Tell of a conversation.", "Conversation"),
-    "conversations.update_conversation": Operation(
-        "Change the metadata of a conversation.", "Conversation", "MetadataRequest"
-    ),
-    "conversations.delete_conversation": Operation("Delete a conversation.", "Deleted"),
-    "conversations.create_conversation_items": Operation("Add items to a conversation.", "List", "ItemsRequest"),
-    "conversations.list_conversation_items": Operation("List the items of a conversation.", "List", queries=_PAGE),
-    "conversations.retrieve_conversation_item": Operation("Give an item of a conversation.", "Item"),
-    "conversations.delete_conversation_item": Operation("Delete an item of a conversation.", "Conversation"),
-    "files.upload_file": Operation("Upload a file.", "File", "FileUpload"),
-    "files.list_files": Operation(
+    "delete_response": Operation("Delete a stored response.", "Deleted"),
+    "cancel_response": Operation("End a response that is made in the background.", "Response"),
+    "list_input_items": Operation("List what a response answers.", "List", queries=_PAGE),
+    "create_conversation": Operation("Begin a conversation.", "Conversation", "ConversationRequest"),
+    "retrieve_conversation": Operation("Tell of a conversation.", "Conversation"),
+    "update_conversation": Operation("Change the metadata of a conversation.", "Conversation", "MetadataRequest"),
+    "delete_conversation": Operation("Delete a conversation.", "Deleted"),
+    "create_conversation_items": Operation("Add items to a conversation.", "List", "ItemsRequest"),
+    "list_conversation_items": Operation("List the items of a conversation.", "List", queries=_PAGE),
+    "retrieve_conversation_item": Operation("Give an item of a conversation.", "Item"),
+    "delete_conversation_item": Operation("Delete an item of a conversation.", "Conversation"),
+    "upload_file": Operation("Upload a file.", "File", "FileUpload"),
+    "list_files": Operation(
         "List the files that were uploaded.", "List", queries=("after", "limit of files", "order", "purpose")
     ),
-    "files.retrieve_file": Operation("Tell of a file.", "File"),
-    "files.retrieve_file_content": Operation("Give the bytes of a file.", None),
-    "files.delete_file": Operation("Delete a file.", "Deleted"),
+    "retrieve_file": Operation("Tell of a file.", "File"),
+    "retrieve_file_content": Operation("Give the bytes of a file.", None),
+    "delete_file": Operation("Delete a file.", "Deleted"),
 }
