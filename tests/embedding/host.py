@@ -19,7 +19,6 @@ from flask import Flask, current_app, g, jsonify, request, session, url_for
 from flask.signals import appcontext_popped, appcontext_pushed, got_request_exception, request_tearing_down
 from flask_login import LoginManager, UserMixin, current_user
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from flaskcompat import BasePipelineWrapper, FlaskCompat
 
@@ -29,16 +28,15 @@ db = SQLAlchemy()
 
 
 class User(UserMixin, db.Model):  # type: ignore[misc, name-defined]
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str]
-    notes: Mapped[list[Note]] = relationship(back_populates="user")
+    id = db.Column(db.Integer, primary_key=True)
+    name = db.Column(db.String(20))
+    notes = db.relationship("Note")
 
 
 class Note(db.Model):  # type: ignore[misc, name-defined]
-    id: Mapped[int] = mapped_column(primary_key=True)
-    text: Mapped[str]
-    user_id: Mapped[int] = mapped_column(db.ForeignKey("user.id"))
-    user: Mapped[User] = relationship(back_populates="notes")
+    id = db.Column(db.Integer, primary_key=True)
+    text = db.Column(db.String(20))
+    user_id = db.Column(db.ForeignKey("user.id"))
 
 
 class Connection(sqlite3.Connection):
@@ -77,7 +75,7 @@ def use_sqlite() -> Any:
 
 
 def use_session() -> Any:
-    return db.session.scalar(db.select(db.func.count()).select_from(User))
+    return db.session.query(User).count()
 
 
 def leave_uncommitted() -> Any:
@@ -260,7 +258,7 @@ def create_app(database: str) -> Flask:
 
     @app.get("/")
     def index() -> str:
-        return f"{db.session.scalar(db.select(db.func.count()).select_from(User))} users"
+        return f"{db.session.query(User).count()} users"
 
     @app.post("/note")
     def commit() -> str:
@@ -280,7 +278,7 @@ def create_app(database: str) -> Flask:
     @app.get("/counts")
     def tell_counts() -> Any:
         close_db()
-        notes = db.session.scalars(db.select(Note.text).order_by(Note.id)).all()
+        notes = [note.text for note in db.session.query(Note).order_by(Note.id)]
         db.session.remove()
         pool = db.engine.pool
         return jsonify(
