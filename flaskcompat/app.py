@@ -40,7 +40,8 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
         if app.config[name] is None:
             app.config[name] = is_there
     configure(app.config["FLASKCOMPAT_LOG_LEVEL"])
-    # A redirect would repeat the Host header; doubled slashes are answered as they are.
+    # A redirect would repeat the Host header; doubled slashes are answered as they are. Before Werkzeug 3.0.2 a map can
+    # be told so only when it is made.
     app.url_map = Map(merge_slashes=False)
     FlaskCompat(app, pipelines=app.config["FLASKCOMPAT_PIPELINES_DIR"] or _default_folder())
     app.register_blueprint(make_health_blueprint(app.extensions[EXTENSION]))

@@ -71,7 +71,7 @@ def _database(url: str) -> Records:
     try:
         from flaskcompat.stores.sql import SqlRecords
     except ImportError:
-        raise ValueError("FLASKCOMPAT_DATABASE_URL needs SQLAlchemy: pip install 'flaskcompat[state]'") from None
+        raise ValueError("FLASKCOMPAT_DATABASE_URL needs SQLAlchemy 2: pip install 'flaskcompat[state]'") from None
     try:
         return SqlRecords(url)
     except ValueError as error:
