@@ -49,10 +49,9 @@ def make_host(folder: Path, *, embedding: bool) -> Flask:
         if security.find_user("ada") is None:
             security.add_user("ada", "Ada", "L", "ada@example.org", security.find_role("Admin"), password="let-me-in")
     if embedding:
-        FlaskCompat(app, url_prefix="/ai", authenticate=_logged_in).registry.add("greeter", Greeter)
-        for name, blueprint in app.blueprints.items():
-            if name.partition(".")[0] == "flaskcompat":
-                csrf.exempt(blueprint)
+        compat = FlaskCompat(app, url_prefix="/ai", authenticate=_logged_in)
+        compat.registry.add("greeter", Greeter)
+        csrf.exempt(compat.blueprint)
     return app
 
 
