@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Protocol
 from weakref import WeakSet
 
@@ -16,6 +17,8 @@ class Forkable(Protocol):
 
 # Held weakly: a hook cannot be removed, and would keep its owner, and the owner's application, in memory for ever.
 _owners: WeakSet[Forkable] = WeakSet()
+_pid = os.getpid()
+_lock = threading.Lock()
 
 
 def reset_in_child(owner: Forkable) -> None:
@@ -23,12 +26,22 @@ def reset_in_child(owner: Forkable) -> None:
     _owners.add(owner)
 
 
+def check_process() -> None:
+    """Reset what belongs to the parent if this is a child that was forked without Python's hooks, as uWSGI does it."""
+    if os.getpid() != _pid:
+        with _lock:  # the first requests of a child come at the same time
+            if os.getpid() != _pid:
+                _reset_all()
+
+
 def _reset_all() -> None:
+    global _pid
     for owner in list(_owners):
         try:
             owner.reset_after_fork()
         except Exception as error:  # the others are reset all the same
             log.opt(exception=error).error("{} could not be reset in a forked child", type(owner).__name__)
+    _pid = os.getpid()  # only now: others go on from here
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

@@ -30,6 +30,7 @@ from flaskcompat.blueprints.requests import (
     set_current_state,
 )
 from flaskcompat.blueprints.routes import APIBlueprint, Routes, endpoint_prefix
+from flaskcompat.fork import check_process
 from flaskcompat.log import request_id
 from flaskcompat.runtime.state import State
 
@@ -104,6 +105,7 @@ def begin_request() -> Request:
     request = current_request()
     environ = request.environ
     if _TOKEN not in environ:
+        check_process()
         environ[_TOKEN] = request_id.set(request_id_of(environ)), own_context()
         calls.begin(environ)
     return request

@@ -177,3 +177,9 @@ def test_places_are_what_its_threads_allow_and_sigterm_lets_an_answer_end(tmp_pa
         run.finish()
         assert asker.next_word() is None
         assert process.popen.wait(TIMEOUT) == 0
+
+
+def test_forks_of_a_process_that_has_answered_requests(tmp_path: Path) -> None:
+    forked = {"lazy-apps = true": "", "flaskcompat:create_app()": "tests.deploy.forked"}
+    with alone(tmp_path, **forked) as (url, _):
+        assert_streams_live(url)
