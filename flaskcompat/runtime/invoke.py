@@ -10,6 +10,7 @@ its own, which is closed before the reader learns that the run is over.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import inspect
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -162,6 +163,8 @@ class Run:
 
     def _work(self, make: Callable[[], Any], surroundings: RunContext) -> None:
         told, is_last = None, True
+        here = threading.current_thread()
+        _workers[here] = self
         try:
             with surroundings:
                 try:
@@ -175,6 +178,7 @@ class Run:
             if told is None:  # it may be of entering the context itself
                 told = self._told(error)
         finally:
+            _workers.pop(here, None)
             self._end_part(told, is_last)
 
     async def _work_async(self, make: Callable[[], Any], surroundings: RunContext) -> None:
@@ -245,6 +249,26 @@ class Run:
             for item in result if isinstance(result, list | tuple) else (result,):
                 await buffer.put_async(item)
         return True
+
+
+# The threads that run a part of a run, and whose it is.
+_workers: dict[threading.Thread, Run] = {}
+
+
+def _end_workers(timeout: float = 1.0) -> None:
+    """Let all worker threads leave their contexts: they are daemons, which the end of the process stops anywhere.
+
+    :param timeout: seconds to wait; a wrapper that blocks its thread cannot be ended.
+    """
+    running = list(_workers.items())
+    for _, run in running:
+        run.close()
+    deadline = monotonic() + timeout
+    for thread, _ in running:
+        thread.join(max(0.0, deadline - monotonic()))
+
+
+atexit.register(_end_workers)
 
 
 class Ready:

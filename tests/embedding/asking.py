@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -51,3 +54,14 @@ def _of_background(client: httpx.Client, id: str) -> str:
     answer = retrieved()
     assert answer["status"] == "completed", answer
     return _of_whole(answer)
+
+
+@contextmanager
+def opened(url: str, way: str, model: str, cookies: httpx.Cookies) -> Iterator[socket.socket]:
+    """The socket of a request whose answer nobody reads."""
+    path, body = request_of(way, model)
+    request = httpx.Request("POST", f"{url}/ai/v1{path}", json=body, cookies=cookies)
+    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    with socket.create_connection((request.url.host, request.url.port or 80), TIMEOUT) as connection:
+        connection.sendall(f"POST {request.url.path} HTTP/1.1\r\n{head}\r\n".encode() + request.read())
+        yield connection

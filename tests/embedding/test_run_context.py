@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -14,7 +13,7 @@ from flaskcompat.runtime.bridge import bridge
 
 from ..support import TIMEOUT, eventually, serving
 from . import host
-from .asking import WAYS, ask, request_of
+from .asking import WAYS, ask, opened, request_of
 from .shapes import SHAPES
 
 
@@ -83,17 +82,6 @@ def test_relation_of_principal_loads(url: str, cookies: httpx.Cookies, model: st
 
 
 # -- however a run ends --------------------------------------------------------------------------------------
-
-
-@contextmanager
-def opened(url: str, way: str, model: str, cookies: httpx.Cookies) -> Iterator[socket.socket]:
-    """The socket of a request whose answer nobody reads."""
-    path, body = request_of(way, model)
-    request = httpx.Request("POST", f"{url}/ai/v1{path}", json=body, cookies=cookies)
-    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
-    with socket.create_connection((request.url.host, request.url.port or 80), TIMEOUT) as connection:
-        connection.sendall(f"POST {request.url.path} HTTP/1.1\r\n{head}\r\n".encode() + request.read())
-        yield connection
 
 
 @pytest.mark.parametrize("way", ["chat stream", "response stream", "chat", "response"])
