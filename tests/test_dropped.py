@@ -22,6 +22,7 @@ from haystack.core.component import component
 
 from flaskcompat import BasePipelineWrapper, FlaskCompat, Registry, create_app
 from flaskcompat.runtime import imports
+from flaskcompat.runtime.bridge import bridge
 from flaskcompat.runtime.loader import PipelinesFolder, load_folder
 from flaskcompat.runtime.reloading import Reloader
 from flaskcompat.runtime.state import State
@@ -220,6 +221,13 @@ def test_embedded_applications_leave_nothing(use: Callable[[FlaskClient, str], N
     for _ in range(APPS):
         make_use_drop(lambda: embedded(config), use, left)
     left.check()
+
+
+def test_loop_does_not_keep_the_application_that_it_was_made_for() -> None:
+    bridge.close()  # the next request makes one
+    left = Left()
+    make_use_drop(lambda: embedded({}), whole, left)
+    assert eventually(lambda: "alive" not in left.now()), left.now()  # the loop has descriptors
 
 
 def test_standalone_applications_leave_nothing(config: dict[str, Any]) -> None:

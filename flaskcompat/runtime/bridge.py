@@ -99,7 +99,8 @@ class LoopThread:
 
     def __init__(self, bridge: AsyncBridge) -> None:
         self._bridge = bridge
-        self.loop = asyncio.new_event_loop()
+        # A loop keeps the context that it was made in, which would hold the application of the first request.
+        self.loop = Context().run(asyncio.new_event_loop)
         self.loop.set_task_factory(_owned_task)
         self.loop.set_exception_handler(_told)
         self.tasks: set[asyncio.Task[Any]] = set()
