@@ -2,7 +2,8 @@
 
 A web process puts the response into the store and its id into the queue; a worker reads what it has to know from the
 store, and writes the events there. So any broker will do, and whoever follows, cancels or reads the response needs the
-store alone. The settings are those of the web processes, read from the environment.
+store alone. The settings are those of the web processes, read from the environment; if ``FLASK_APP`` names an
+application, its models are served with its own settings, and its ``g`` and database session are a run's own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from celery import Celery
 from flask import Flask
+from flask.cli import ScriptInfo
 
 from flaskcompat.app import create_app
 from flaskcompat.blueprints.failures import failure
@@ -27,7 +29,7 @@ from flaskcompat.runtime.input_files import file_access
 from flaskcompat.runtime.invoke import method_of
 from flaskcompat.runtime.keys import Principal
 from flaskcompat.runtime.run_context import run_contexts
-from flaskcompat.runtime.state import EXTENSION, State
+from flaskcompat.runtime.state import states_of
 from flaskcompat.runtime.watch import Limits
 from flaskcompat.runtime.wrapper import Headers
 
@@ -62,13 +64,12 @@ def sender(broker: str) -> Callable[[str, str], None]:
 def make_response(owner: str, id: str) -> None:
     """Make a response that waits in the store."""
     flask_app = _flask_app()
-    state: State = flask_app.extensions[EXTENSION]
     try:
         with flask_app.app_context():
             make_stored(flask_app, owner, id)
     except Exception as error:  # such as a model that this worker does not have
         log.opt(exception=error).error("a response was not made")
-        state.stores.responses.fail(id)
+        states_of(flask_app.extensions)[0].stores.responses.fail(id)
 
 
 def _flask_app() -> Flask:
@@ -79,19 +80,22 @@ def _flask_app() -> Flask:
 
 @lru_cache(maxsize=1)
 def _made_app() -> Flask:
+    if path := os.environ.get("FLASK_APP"):
+        return ScriptInfo(app_import_path=path).load_app()
     return create_app()
 
 
 def make_stored(flask_app: Flask, owner: str, id: str) -> None:
     """Make the response *id* on this thread, to its end."""
-    state: State = flask_app.extensions[EXTENSION]
-    store = state.stores.responses
+    states = states_of(flask_app.extensions)
+    store = states[0].stores.responses  # which all have in common
     try:
         task = store.task(owner, id)
     except NothingStored:  # cancelled or deleted while it waited
         log.info("a response that was to be made is not wanted any more")
         return
     body: dict[str, Any] = task.details["body"]
+    state = next((state for state in states if body["model"] in state.registry), states[0])
     model = state.registry[body["model"]]
     method = method_of(model, "response")
     machine = response_machine(model, body)

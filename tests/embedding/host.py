@@ -104,6 +104,11 @@ def fail() -> Any:
     raise ValueError("the host's own secret")
 
 
+def count_open() -> Any:
+    """How many connections are open: of the pool, and of `sqlite3`."""
+    return f"{db.engine.pool.checkedout()} {Connection.counts['opened'] - Connection.counts['closed']}"
+
+
 def write_session() -> Any:
     session["visits"] = session.get("visits", 0) + 1
     return 1
@@ -117,6 +122,7 @@ WORKS: dict[str, Work] = {
     "relation": use_relation,
     "failure": fail,
     "visit": write_session,
+    "count": count_open,
 }
 
 
@@ -226,6 +232,7 @@ def create_app(database: str) -> Flask:
         SQLALCHEMY_DATABASE_URI=database,
         SQLALCHEMY_ENGINE_OPTIONS={"pool_size": 5, "max_overflow": 10, "pool_timeout": 5},
     )
+    app.config.from_prefixed_env()
     db.init_app(app)
     logins = LoginManager(app)
     logins.user_loader(lambda id: db.session.get(User, int(id)))
