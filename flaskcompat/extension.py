@@ -122,7 +122,6 @@ def _observe(app: Flask) -> None:
 
     :raises ValueError: if what the settings ask for is not installed, or its folder is missing.
     """
-    record_calls(app)
     if app.config["FLASKCOMPAT_AUDIT"]:
         observers_of(app).append(Audit())
     if app.config["FLASKCOMPAT_METRICS"]:
@@ -134,6 +133,8 @@ def _observe(app: Flask) -> None:
             ) from None
         check_folder()
         observers_of(app).append(metrics())
+    if observers_of(app):
+        record_calls(app)
 
 
 def _check_openapi() -> None:

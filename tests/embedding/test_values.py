@@ -72,7 +72,7 @@ def test_values_cross_unless_they_belong_to_their_context(stream: bool) -> None:
         g.unaskable = Unaskable()
 
     def look() -> str:
-        seen.update({name: g.get(name) for name in g})
+        seen.update({name: g.get(name) for name in g}, proxied=str(g.proxy))
         g.of_the_run = 1
         return "ok"
 
@@ -80,8 +80,8 @@ def test_values_cross_unless_they_belong_to_their_context(stream: bool) -> None:
     app.teardown_request(lambda _: after.append(set(g)))
     FlaskCompat(app).registry.add("m", Model(look))
     assert post(app, "/v1/chat/completions", chat_body(stream=stream)).status_code == 200
-    assert set(seen) == {"user", "proxy", "_claims"}
-    assert seen["proxy"] == "host" and seen["user"] == {"name": "ada"}
+    assert set(seen) == {"user", "proxy", "proxied", "_claims"}
+    assert seen["proxied"] == "host" and seen["user"] == {"name": "ada"}
     assert sorted("of_the_run" in names for names in after) == [False, True]
 
 
