@@ -6,16 +6,26 @@ import json
 import math
 import re
 import secrets
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from flask import Request, current_app, has_request_context, request
-from flask.ctx import RequestContext
-from flask.globals import request_ctx
+from flask.ctx import AppContext
 
 from flaskcompat.blueprints.decoding import read_body
 from flaskcompat.blueprints.servers import Environ
 from flaskcompat.errors import InvalidJSON, UnsupportedMediaType
 from flaskcompat.runtime.state import State
+
+if TYPE_CHECKING:
+    from flask.ctx import RequestContext
+
+#: Whether Flask has one context for an application and its request, as it does from version 3.2 on.
+HAS_ONE_CONTEXT = hasattr(AppContext, "has_request")
+_context: Any
+if HAS_ONE_CONTEXT:
+    from flask.globals import app_ctx as _context
+else:
+    from flask.globals import request_ctx as _context
 
 #: How deep a body may be nested.
 MAX_DEPTH = 100
@@ -41,7 +51,8 @@ def set_current_state(state: State) -> None:
 
 def own_context() -> RequestContext:
     """The current request context, to be remembered for :func:`is_own_context`."""
-    return request_ctx._get_current_object()  # type: ignore[attr-defined, no-any-return]
+    context: RequestContext = _context._get_current_object()
+    return context
 
 
 def is_own_context(context: object) -> bool:

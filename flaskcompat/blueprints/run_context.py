@@ -11,16 +11,17 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, current_app, g, has_app_context, has_request_context
-from flask.ctx import AppContext, RequestContext
-from flask.globals import request_ctx
 from flask.sessions import NullSession
 from werkzeug.local import LocalProxy
 
-from flaskcompat.blueprints.requests import own_context
+from flaskcompat.blueprints.requests import HAS_ONE_CONTEXT, own_context
 from flaskcompat.log import log
+
+if TYPE_CHECKING:
+    from flask.ctx import AppContext, RequestContext
 
 
 def make_run_context(*, saves_session: bool = False) -> AbstractContextManager[None]:
@@ -33,7 +34,7 @@ def make_run_context(*, saves_session: bool = False) -> AbstractContextManager[N
         return nullcontext()
     context = None
     if has_request_context():
-        context = request_ctx.copy() if saves_session else _with_copied_session(own_context())
+        context = own_context().copy() if saves_session else _with_copied_session(own_context())
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     return FlaskRunContext(app, context, _values_of_g(), warns_of_session=not saves_session)
 
@@ -57,14 +58,12 @@ class FlaskRunContext:
 
     def __enter__(self) -> None:
         try:
-            app_context = self._app.app_context()
-            app_context.push()
-            self._pushed.append(app_context)
+            if self._request_context is None or not HAS_ONE_CONTEXT:
+                self._push(self._app.app_context())
+            if self._request_context is not None:
+                self._push(self._request_context)
             for name, value in self._values.items():
                 set_on_g(name, value)
-            if self._request_context is not None:
-                _push(self._request_context)
-                self._pushed.append(self._request_context)
         except BaseException as error:
             self._leave(error)
             raise
@@ -77,21 +76,21 @@ class FlaskRunContext:
             log.warning("the session was changed after the headers had been sent: the change is lost")
         self._leave(error)
 
+    def _push(self, context: AppContext | RequestContext) -> None:
+        # The request has been matched: to do it again would call the application's URL converters again.
+        adapter, context.url_adapter = context.url_adapter, None
+        try:
+            context.push()
+            self._pushed.append(context)
+        finally:
+            context.url_adapter = adapter
+
     def _leave(self, error: BaseException | None) -> None:
         while self._pushed:
             try:
                 self._pushed.pop().pop(error)
             except BaseException as failure:  # the run is over, and the other context has to be left, too
                 log.opt(exception=failure).error("a teardown function of the application failed after a run")
-
-
-def _push(context: RequestContext) -> None:
-    # The request has been matched: to do it again would call the application's URL converters again.
-    adapter, context.url_adapter = context.url_adapter, None
-    try:
-        context.push()
-    finally:
-        context.url_adapter = adapter
 
 
 # -- g -------------------------------------------------------------------------------------------------------
@@ -164,4 +163,5 @@ def _with_copied_session(context: RequestContext) -> RequestContext:
         return context.copy()
     copied = copy(original)
     copied.modified = False
-    return type(context)(context.app, context.request.environ, request=context.request, session=copied)
+    environ: dict[str, Any] = {} if HAS_ONE_CONTEXT else {"environ": context.request.environ}
+    return type(context)(context.app, request=context.request, session=copied, **environ)
