@@ -8,8 +8,8 @@ from flask import request
 from werkzeug.local import LocalProxy
 
 from flaskcompat.blueprints import calls
+from flaskcompat.blueprints.host_database import in_current_session, is_row
 from flaskcompat.blueprints.requests import current_request, is_own_context, own_context
-from flaskcompat.blueprints.run_context import in_current_session, is_row
 from flaskcompat.errors import ModelNotFound, Unauthorized
 from flaskcompat.log import log
 from flaskcompat.protocol.ids import new_id

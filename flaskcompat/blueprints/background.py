@@ -12,7 +12,7 @@ from flaskcompat.blueprints.access import current_owner, current_principal, prin
 from flaskcompat.blueprints.failures import failure, json_reply
 from flaskcompat.blueprints.replies import admit, client_gone, replay
 from flaskcompat.blueprints.requests import current_request
-from flaskcompat.blueprints.run_context import make_run_context
+from flaskcompat.blueprints.run_context import RunContexts
 from flaskcompat.errors import ShuttingDown, TryAgain
 from flaskcompat.log import log, request_id
 from flaskcompat.protocol.responses import ResponseMachine
@@ -108,7 +108,7 @@ def _begin(
         made = calls.Call(call.observers, model=model.name, surface="response", background=True, machine=machine)
         job.when_over = made.over_with
     store.begin(owner, response, given, context, state.background.worker, frames)
-    with file_access(state.stores.files, owner, state.fetcher), run_contexts(make_run_context):
+    with file_access(state.stores.files, owner, state.fetcher), run_contexts(RunContexts(request_waits=False).make):
         state.background.submit(store, job, config["FLASKCOMPAT_MAX_BACKGROUND"] or 1)
     return response
 

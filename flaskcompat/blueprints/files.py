@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack
 from contextvars import copy_context
-from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, cast
 
@@ -22,7 +21,7 @@ from flaskcompat.blueprints.multipart import Form, Upload, read_form
 from flaskcompat.blueprints.replies import admit, client_gone
 from flaskcompat.blueprints.requests import current_state
 from flaskcompat.blueprints.routes import Routes
-from flaskcompat.blueprints.run_context import make_run_context
+from flaskcompat.blueprints.run_context import RunContexts
 from flaskcompat.errors import (
     InvalidValue,
     MissingParameter,
@@ -36,7 +35,7 @@ from flaskcompat.runtime.bridge import bridge
 from flaskcompat.runtime.input_files import file_access
 from flaskcompat.runtime.invoke import Extras
 from flaskcompat.runtime.registry import Model
-from flaskcompat.runtime.run_context import RunContext, run_contexts
+from flaskcompat.runtime.run_context import RunContext, make_run_context, run_contexts
 from flaskcompat.runtime.state import State
 from flaskcompat.runtime.wrapper import Headers, implements
 from flaskcompat.schemas import FileObject
@@ -179,7 +178,8 @@ def _uploaded(state: State, keeper: Model | None, form: Form) -> Response:
             content.held.seek(0)
             with (
                 file_access(state.stores.files, current_owner()),
-                run_contexts(partial(make_run_context, saves_session=True)),
+                RunContexts(request_waits=True) as contexts,
+                run_contexts(contexts.make),
             ):
                 kept = _keep(state, keeper, filename, file.content_type, content.held.read(), purpose)
         finally:
@@ -240,7 +240,7 @@ def _keep(
         context = copy_context()
         kept = context.run(model.wrapper.run_file_upload, filename, content_type, content, purpose, **kwargs)
         if inspect.isawaitable(kept):
-            kept = bridge.run(_awaited(kept, make_run_context(saves_session=True)), context, model.name)
+            kept = bridge.run(_awaited(kept, make_run_context()), context, model.name)
         if not isinstance(kept, Mapping):
             raise WrapperContractError(f"run_file_upload returned {type(kept).__name__}, not a dict")
     except BaseException as error:

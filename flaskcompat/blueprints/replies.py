@@ -15,7 +15,7 @@ from flaskcompat.blueprints.access import current_owner, principal_for_run
 from flaskcompat.blueprints.event_stream import EventStream, StreamResponse
 from flaskcompat.blueprints.failures import failure
 from flaskcompat.blueprints.requests import current_request
-from flaskcompat.blueprints.run_context import make_run_context
+from flaskcompat.blueprints.run_context import RunContexts
 from flaskcompat.blueprints.servers import (
     Environ,
     client_probe,
@@ -71,39 +71,40 @@ def reply(
         ticket = admit(state, model)
     except Left:
         return client_gone()
-    try:
-        # What is to stream or has a time limit must not be waited for here; nor anything where this thread would be
-        # lost to a client that leaves.
-        replaceable = offer_thread(environ, ticket.reader_done)
-        elsewhere = stream or limits.total > 0 or limits.between > 0 or not replaceable
-        extras = {"headers": lambda: Headers(request.headers), "principal": lambda: principal_for_run(state)}
-        tell = partial(failure, label=label, tracebacks=config["FLASKCOMPAT_TRACEBACKS"])
-        with (
-            file_access(state.stores.files, owner, state.fetcher),
-            run_contexts(partial(make_run_context, saves_session=not stream)),
-        ):
-            run = invoke(model, method, payload, body, extras, ticket, elsewhere=elsewhere, tell=tell)
-    except BaseException as error:
-        ticket.reader_done()
-        raise failure(error, label) from None
-    try:
-        if isinstance(run, Ready):
-            response = _whole(machine, run, keep)
-            if calls.current(environ) is not None and client_probe(environ)():
-                calls.note(error=calls.CLIENT_LEFT)
-            return response
-        watch = Watch(run, limits, client_probe(environ), _stop_check(state, environ, config), _writes(state))
-        watch.begin()
-        if stream:
-            _count_stream(environ, ticket)
-            return _streamed(machine, run, watch, keep)
+    with RunContexts(request_waits=not stream) as contexts:
         try:
-            return _whole(machine, run, keep)
-        finally:
-            watch.end()
-    except BaseException:
-        run.close()
-        raise
+            # What is to stream or has a time limit must not be waited for here; nor anything where this thread would be
+            # lost to a client that leaves.
+            replaceable = offer_thread(environ, ticket.reader_done)
+            elsewhere = stream or limits.total > 0 or limits.between > 0 or not replaceable
+            extras = {"headers": lambda: Headers(request.headers), "principal": lambda: principal_for_run(state)}
+            tell = partial(failure, label=label, tracebacks=config["FLASKCOMPAT_TRACEBACKS"])
+            with (
+                file_access(state.stores.files, owner, state.fetcher),
+                run_contexts(contexts.make),
+            ):
+                run = invoke(model, method, payload, body, extras, ticket, elsewhere=elsewhere, tell=tell)
+        except BaseException as error:
+            ticket.reader_done()
+            raise failure(error, label) from None
+        try:
+            if isinstance(run, Ready):
+                response = _whole(machine, run, keep)
+                if calls.current(environ) is not None and client_probe(environ)():
+                    calls.note(error=calls.CLIENT_LEFT)
+                return response
+            watch = Watch(run, limits, client_probe(environ), _stop_check(state, environ, config), _writes(state))
+            watch.begin()
+            if stream:
+                _count_stream(environ, ticket)
+                return _streamed(machine, run, watch, keep)
+            try:
+                return _whole(machine, run, keep)
+            finally:
+                watch.end()
+        except BaseException:
+            run.close()
+            raise
 
 
 def replay(state: State, owner: str, id: str, number: int, ticket: Ticket) -> Response:

@@ -17,6 +17,7 @@ from flask import Flask, current_app, g, has_app_context, has_request_context
 from flask.sessions import NullSession
 from werkzeug.local import LocalProxy
 
+from flaskcompat.blueprints.host_database import LentSession, in_current_session, is_row
 from flaskcompat.blueprints.requests import HAS_ONE_CONTEXT, own_context
 from flaskcompat.log import log
 
@@ -24,19 +25,42 @@ if TYPE_CHECKING:
     from flask.ctx import AppContext, RequestContext
 
 
-def make_run_context(*, saves_session: bool = False) -> AbstractContextManager[None]:
-    """Contexts for a part of a run that the current code begins.
+class RunContexts:
+    """Makes contexts for the parts of a run. Leave it, as a context manager, when the request goes on.
 
-    :param saves_session: whether the request's session is saved after the run, as it is where the answer waits for it.
-        Otherwise the headers are sent meanwhile, and a change of the session is a warning in the log.
+    :param request_waits: whether the current request waits for the run. Its session is then saved after the run, and
+        the run has the request's database session. Otherwise the headers do not wait for what the run writes to the
+        session: it is lost, with a warning in the log.
     """
-    if not has_app_context():
-        return nullcontext()
-    context = None
-    if has_request_context():
-        context = own_context().copy() if saves_session else _with_copied_session(own_context())
-    app = current_app._get_current_object()  # type: ignore[attr-defined]
-    return FlaskRunContext(app, context, _values_of_g(), warns_of_session=not saves_session)
+
+    def __init__(self, *, request_waits: bool) -> None:
+        self._request_waits = request_waits
+        self._lent: LentSession | None = None
+        self._lends = request_waits  # to the first part alone: later ones begin before that one has ended
+
+    def __enter__(self) -> RunContexts:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._lent is not None:
+            self._lent.end()
+
+    def make(self, beside: bool) -> AbstractContextManager[None]:
+        """Contexts for a part that the current code begins.
+
+        :param beside: whether that part runs beside the code that begins it.
+        """
+        if not has_app_context():
+            return nullcontext()
+        app = current_app._get_current_object()  # type: ignore[attr-defined]
+        context = None
+        if has_request_context():
+            context = own_context().copy() if self._request_waits else _with_copied_session(own_context())
+        lent = None
+        if self._lends and not beside:
+            self._lends = False
+            lent = self._lent = LentSession.of_current_context()
+        return FlaskRunContext(app, context, _values_of_g(), lent, warns_of_session=not self._request_waits)
 
 
 class FlaskRunContext:
@@ -44,15 +68,23 @@ class FlaskRunContext:
 
     :param request_context: one that has not been pushed.
     :param values: what ``g`` holds at the beginning.
+    :param lent: the database session of the request.
     :param warns_of_session: warn if the session has been changed.
     """
 
     def __init__(
-        self, app: Flask, request_context: RequestContext | None, values: dict[str, Any], *, warns_of_session: bool
+        self,
+        app: Flask,
+        request_context: RequestContext | None,
+        values: dict[str, Any],
+        lent: LentSession | None,
+        *,
+        warns_of_session: bool,
     ) -> None:
         self._app = app
         self._request_context = request_context
         self._values = values
+        self._lent = lent
         self._warns_of_session = warns_of_session
         self._pushed: list[AppContext | RequestContext] = []
 
@@ -62,6 +94,8 @@ class FlaskRunContext:
                 self._push(self._app.app_context())
             if self._request_context is not None:
                 self._push(self._request_context)
+            if self._lent is not None:
+                self._lent.use()
             for name, value in self._values.items():
                 set_on_g(name, value)
         except BaseException as error:
@@ -86,6 +120,8 @@ class FlaskRunContext:
             context.url_adapter = adapter
 
     def _leave(self, error: BaseException | None) -> None:
+        if self._lent is not None:
+            self._lent.release()
         while self._pushed:
             try:
                 self._pushed.pop().pop(error)
@@ -125,32 +161,6 @@ def set_on_g(name: str, value: Any) -> None:
             if name.startswith("_"):  # an extension's: it loads the row again
                 return
     setattr(g, name, value)
-
-
-# -- rows of a database --------------------------------------------------------------------------------------
-
-
-def is_row(value: object) -> bool:
-    """Whether *value* is an object that SQLAlchemy has mapped to a row."""
-    return hasattr(type(value), "_sa_class_manager")
-
-
-def in_current_session(row: Any) -> Any:
-    """*row*, from the session of another context, as one of the current context's session of Flask-SQLAlchemy.
-
-    This asks the database nothing and takes no connection: what has been loaded of the row is copied, and the rest is
-    loaded when it is used.
-
-    :raises LookupError: if the row is not one of Flask-SQLAlchemy's, or has changes that have not been written.
-    """
-    extension: Any = current_app.extensions.get("sqlalchemy")
-    database = getattr(extension, "db", extension)  # Flask-SQLAlchemy 2 keeps it in a state object
-    if not isinstance(row, getattr(database, "Model", ())):
-        raise LookupError
-    try:
-        return database.session.merge(row, load=False)
-    except Exception:
-        raise LookupError from None
 
 
 # -- the session ---------------------------------------------------------------------------------------------

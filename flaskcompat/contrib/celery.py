@@ -21,7 +21,7 @@ from flask.cli import ScriptInfo
 from flaskcompat.app import create_app
 from flaskcompat.blueprints.failures import failure
 from flaskcompat.blueprints.responses import context_of, response_machine
-from flaskcompat.blueprints.run_context import make_run_context
+from flaskcompat.blueprints.run_context import RunContexts
 from flaskcompat.errors import NothingStored
 from flaskcompat.log import log
 from flaskcompat.runtime.background import Job
@@ -116,5 +116,5 @@ def make_stored(flask_app: Flask, owner: str, id: str) -> None:
         tell=partial(failure, label=f"{model.name}.{method}", tracebacks=config["FLASKCOMPAT_TRACEBACKS"]),
         request_id=task.details["request_id"],
     )
-    with file_access(state.stores.files, owner, state.fetcher), run_contexts(make_run_context):
+    with file_access(state.stores.files, owner, state.fetcher), run_contexts(RunContexts(request_waits=False).make):
         state.background.make(store, job)

@@ -15,12 +15,19 @@ from types import TracebackType
 
 #: Surrounds one part of a run's code. Leaving it neither raises nor suppresses what the part raised.
 RunContext = AbstractContextManager[None]
+#: Makes a context; told whether the part runs beside the code that starts it.
+MakeRunContext = Callable[[bool], RunContext]
 
-_make: ContextVar[Callable[[], RunContext]] = ContextVar("flaskcompat_run_context", default=nullcontext)
+
+def _no_context(beside: bool) -> RunContext:
+    return nullcontext()
+
+
+_make: ContextVar[MakeRunContext] = ContextVar("flaskcompat_run_context", default=_no_context)
 
 
 @contextmanager
-def run_contexts(make: Callable[[], RunContext]) -> Iterator[None]:
+def run_contexts(make: MakeRunContext) -> Iterator[None]:
     """Have the runs that begin below get their contexts from *make*.
 
     :param make: called for each part of a run, on the thread or in the task that starts the part.
@@ -32,9 +39,12 @@ def run_contexts(make: Callable[[], RunContext]) -> Iterator[None]:
         _make.reset(token)
 
 
-def make_run_context() -> RunContext:
-    """A context for a part of the current run, to be entered by the thread or task that runs it."""
-    return _make.get()()
+def make_run_context(*, beside: bool = False) -> RunContext:
+    """A context for a part of the current run, to be entered by the thread or task that runs it.
+
+    :param beside: whether the part runs beside the code that starts it, rather than after it or while it waits.
+    """
+    return _make.get()(beside)
 
 
 class TaskContext:

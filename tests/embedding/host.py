@@ -78,6 +78,12 @@ def use_session() -> Any:
     return db.session.query(User).count()
 
 
+def query_slowly() -> Any:
+    """So slowly that many requests have looked up their users before the first one goes on."""
+    time.sleep(0.2)
+    return use_session()
+
+
 def leave_uncommitted() -> Any:
     db.session.add(Note(text="not to be kept", user_id=1))
     return 1
@@ -117,6 +123,7 @@ def write_session() -> Any:
 WORKS: dict[str, Work] = {
     "sqlite": use_sqlite,
     "session": use_session,
+    "query": query_slowly,
     "uncommitted": leave_uncommitted,
     "contexts": use_contexts,
     "relation": use_relation,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
@@ -20,7 +21,7 @@ from .shapes import SHAPES
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     app = host.create_app(f"sqlite:///{tmp_path_factory.mktemp('host') / 'host.db'}")
-    with serving(app) as url:
+    with serving(app, threads=64) as url:
         yield url
     with app.app_context():
         host.db.engine.dispose()
@@ -110,6 +111,17 @@ def test_slow_streams_hold_no_connections_of_the_pool(url: str, cookies: httpx.C
             assert connection.recv(4096).startswith(b"HTTP/1.1 200")
         assert _counts(url)["checked_out"] == 0
         assert httpx.get(url, timeout=TIMEOUT).text == "1 users"
+
+
+@pytest.mark.parametrize("shape", ["generator", "pipeline", "coroutine", "async generator"])
+def test_whole_answers_at_once_do_not_wait_for_each_others_connections(
+    url: str, cookies: httpx.Cookies, shape: str
+) -> None:
+    """Each holds the connection that its user was looked up by, and must not need another one."""
+    work = "session" if shape in ("coroutine", "async generator") else "query"  # a slow one would block the loop
+    with ThreadPoolExecutor(40) as clients:
+        asked = [clients.submit(ask, f"{url}/ai", "chat", f"{work} in {shape}", cookies=cookies) for _ in range(40)]
+        assert {answer.result().split()[0] for answer in asked} == {"1"}
 
 
 @pytest.mark.parametrize("way", WAYS)
