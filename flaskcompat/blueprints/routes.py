@@ -51,7 +51,13 @@ class APIBlueprint(Blueprint):
     def __init__(self, name: str, import_name: str) -> None:
         super().__init__(name, import_name)
         self._registered: list[tuple[ref[Any], str]] = []
-        self.record(lambda setup: self._registered.append((ref(setup.app), endpoint_prefix(setup).rstrip("."))))
+        self.record(self._note_registration)
+
+    def _note_registration(self, setup: BlueprintSetupState) -> None:
+        self._registered.append((ref(setup.app), endpoint_prefix(setup).rstrip(".")))
+        parent = setup.app.blueprints.get(setup.name_prefix)
+        if parent is not None and setup.subdomain is None:  # Flask 2.2 does not hand it down
+            setup.subdomain = parent.subdomain
 
     def before_request(self, f: Hook) -> Hook:
         return self._add_hook("before_request_funcs", f)

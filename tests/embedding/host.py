@@ -13,12 +13,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from flask import Flask, current_app, g, jsonify, request, session, url_for
-from flask.signals import appcontext_popped, appcontext_pushed, got_request_exception, request_tearing_down
+from flask.signals import got_request_exception
 from flask_login import LoginManager, UserMixin, current_user
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.pool import QueuePool
 
 from flaskcompat import BasePipelineWrapper, FlaskCompat
 
@@ -237,7 +239,10 @@ def create_app(database: str) -> Flask:
     app.config.update(
         SECRET_KEY="secret",
         SQLALCHEMY_DATABASE_URI=database,
-        SQLALCHEMY_ENGINE_OPTIONS={"pool_size": 5, "max_overflow": 10, "pool_timeout": 5},
+        SQLALCHEMY_ENGINE_OPTIONS={
+            **{"poolclass": QueuePool, "pool_size": 5, "max_overflow": 10, "pool_timeout": 5},
+            "connect_args": {"check_same_thread": False},
+        },
     )
     app.config.from_prefixed_env()
     db.init_app(app)
@@ -264,14 +269,8 @@ def create_app(database: str) -> Flask:
             with open(path, "a") as file:
                 file.write("failed\n")
 
-    got_request_exception.connect(lambda sender, **_: counts.update(["exceptions"]), app, weak=False)
-    receivers = {
-        "pushed": appcontext_pushed,
-        "popped": appcontext_popped,
-        "requests torn down": request_tearing_down,
-    }
-    for name, signal in receivers.items():
-        signal.connect(lambda sender, name=name, **_: counts.update([name]), app, weak=False)
+    if find_spec("blinker") is not None:
+        got_request_exception.connect(lambda sender, **_: counts.update(["exceptions"]), app, weak=False)
 
     @app.get("/")
     def index() -> str:
