@@ -122,13 +122,19 @@ def write_session() -> Any:
     return 1
 
 
+def use_everything() -> Any:
+    use_sqlite()
+    use_contexts()
+    use_relation()
+    return use_session()
+
+
 WORKS: dict[str, Work] = {
+    "everything": use_everything,
     "sqlite": use_sqlite,
     "session": use_session,
     "query": query_slowly,
     "uncommitted": leave_uncommitted,
-    "contexts": use_contexts,
-    "relation": use_relation,
     "failure": fail,
     "visit": write_session,
     "count": count_open,

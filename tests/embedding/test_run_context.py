@@ -56,11 +56,8 @@ def cookies(served: str) -> httpx.Cookies:
 @pytest.mark.usefixtures("faults")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("work", ["sqlite", "session", "contexts", "relation"])
-def test_run_has_what_it_opens_to_itself(url: str, cookies: httpx.Cookies, shape: str, way: str, work: str) -> None:
-    said = "2" if work == "relation" else "1"
-    answers = {said, f"{said} {said}", said * 2}
-    assert ask(f"{url}/ai", way, f"{work} in {shape}", cookies=cookies) in answers
+def test_run_has_what_it_opens_to_itself(url: str, cookies: httpx.Cookies, shape: str, way: str) -> None:
+    assert ask(f"{url}/ai", way, f"everything in {shape}", cookies=cookies).replace(" ", "") in ("1", "11")
 
 
 @pytest.mark.usefixtures("faults")
