@@ -55,7 +55,7 @@ class RunContexts:
         app = current_app._get_current_object()  # type: ignore[attr-defined]
         context = None
         if has_request_context():
-            context = own_context().copy() if self._request_waits else _with_copied_session(own_context())
+            context = _copy_for_response() if self._request_waits else _with_copied_session(own_context())
         lent = None
         if self._lends and not beside:
             self._lends = False
@@ -164,6 +164,14 @@ def set_on_g(name: str, value: Any) -> None:
 
 
 # -- the session ---------------------------------------------------------------------------------------------
+
+
+def _copy_for_response() -> RequestContext:
+    """A copy of the current request context, whose session and ``after_this_request`` reach the response."""
+    context = own_context()
+    copied = context.copy()
+    copied._after_request_functions = context._after_request_functions
+    return copied
 
 
 def _with_copied_session(context: RequestContext) -> RequestContext:

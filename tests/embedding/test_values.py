@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from flask import Flask, current_app, g, has_app_context
+from flask import Flask, after_this_request, current_app, g, has_app_context
 from werkzeug.local import LocalProxy
 
 from flaskcompat import BasePipelineWrapper, FlaskCompat
 
-from ..support import chat_body, post
+from ..support import chat_body, eventually, post
 
 
 class Resource:
@@ -107,6 +108,36 @@ def test_resource_that_is_opened_when_it_is_asked_for(stream: bool) -> None:
     assert len(opened) == 2 and opened[0] is not opened[1]
     assert all(resource.closed_on is not None for resource in opened)
     assert opened[1].closed_on is not threading.current_thread()
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_function_after_this_request_is_called_for_a_whole_answer(elsewhere: bool) -> None:
+    app = Flask("host")
+    app.config["FLASKCOMPAT_REQUEST_TIMEOUT"] = 60.0 if elsewhere else 0.0
+
+    def mark(response: Any) -> Any:
+        response.headers["X-Marked"] = "yes"
+        return response
+
+    FlaskCompat(app).registry.add("m", Model(lambda: after_this_request(mark) and "ok"))
+    assert post(app, "/v1/chat/completions", chat_body()).headers["X-Marked"] == "yes"
+
+
+@both_ways
+def test_run_over_its_time_limit_is_torn_down(stream: bool) -> None:
+    app, torn_down = Flask("host"), list[bool]()
+    app.config["FLASKCOMPAT_REQUEST_TIMEOUT"] = 0.2
+    app.teardown_appcontext(lambda error: torn_down.append(error is not None))
+
+    class Endless(BasePipelineWrapper):
+        def run_chat_completion(self, model: str, messages: Any, body: Any) -> Iterator[str]:
+            while True:
+                yield "word "
+                time.sleep(0.01)
+
+    FlaskCompat(app).registry.add("m", Endless)
+    assert "pipeline_timeout" in post(app, "/v1/chat/completions", chat_body(stream=stream)).text
+    assert eventually(lambda: sorted(torn_down) == [False, True])
 
 
 @both_ways
