@@ -120,8 +120,9 @@ def _reason(error: HTTPException) -> str | None:
 def warn_of_pages(response: Response) -> Response:
     """Warn, once for an application, of a hook that answers an API request with a redirect or a page."""
     app = current_app._get_current_object()  # type: ignore[attr-defined]
-    is_page = response.mimetype == "text/html" and not (request.endpoint or "").endswith(".read_docs")
-    if (is_page or 300 < response.status_code < 304) and app not in _warned:
+    status, endpoint = response.status_code, request.endpoint or ""
+    is_page = status == 200 and response.mimetype == "text/html" and not endpoint.endswith(".read_docs")
+    if (is_page or 300 < status < 304) and app not in _warned:
         _warned.add(app)
         log.warning(
             "a hook of the application answered {} {} with {}, which an API client cannot follow: have the hook leave "
