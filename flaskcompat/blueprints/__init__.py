@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from flask import Blueprint, Flask, Request, Response, current_app
 from flask.blueprints import BlueprintSetupState
-from werkzeug.exceptions import default_exceptions
+from werkzeug.exceptions import HTTPException, default_exceptions
 
 from flaskcompat.blueprints import (
     calls,
@@ -70,9 +70,14 @@ def make_blueprint(name: str, extras: Callable[[Flask, str], Iterable[Routes]]) 
     blueprint.teardown_request(end_request)
     # Under each status of its own as well: a host's handler for a status would come before one for all errors.
     for status in default_exceptions:
-        blueprint.register_error_handler(status, error_response)
-    blueprint.register_error_handler(Exception, error_response)
+        blueprint.register_error_handler(status, _handle_error)
+    blueprint.register_error_handler(Exception, _handle_error)
     return blueprint
+
+
+def _handle_error(error: Exception) -> Response | HTTPException:
+    begin_request()  # a host's hook may have failed before ours ran
+    return error_response(error)
 
 
 def make_health_blueprint(state: State) -> Blueprint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import ref
 
 from flask import request
 from werkzeug.local import LocalProxy
@@ -35,7 +36,7 @@ def authenticate(state: State) -> None:
     if principal is None:
         log.info("refused: no valid API key")
         raise Unauthorized
-    request.environ[_PRINCIPAL] = principal, own_context()
+    request.environ[_PRINCIPAL] = principal, ref(own_context())
     if (call := calls.current()) is not None:
         calls.note(call, principal=name_of(principal))  # a row of a database may not be readable at the call's end
 
@@ -53,8 +54,8 @@ def principal_for_run(state: State) -> Any:
     gets the row in a session of its own, so that relations load. Only where that is not Flask-SQLAlchemy's is the
     application's login asked again.
     """
-    principal, context = current_request().environ.get(_PRINCIPAL, (None, None))
-    if not is_row(principal) or is_own_context(context):
+    principal, context = current_request().environ.get(_PRINCIPAL, (None, lambda: None))
+    if not is_row(principal) or is_own_context(context()):
         return principal
     try:
         return in_current_session(principal)

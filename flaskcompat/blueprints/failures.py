@@ -9,6 +9,7 @@ from flask import Flask, Response, current_app, got_request_exception, has_app_c
 from werkzeug.exceptions import HTTPException
 
 from flaskcompat.blueprints import calls
+from flaskcompat.blueprints.host_database import roll_back
 from flaskcompat.errors import (
     LOG_LIMIT,
     TYPES,
@@ -45,6 +46,8 @@ def failure(error: BaseException, label: str, *, tracebacks: bool | None = None)
     else:
         log.opt(exception=error).error("{} failed", label)
         send_exception(error)
+        if has_app_context():
+            roll_back()
         if tracebacks is None:
             tracebacks = current_app.config["FLASKCOMPAT_TRACEBACKS"]
         told = PipelineError(f"{type(error).__name__}: {text_of(error)}" if tracebacks else None)
@@ -67,6 +70,8 @@ def error_response(error: Exception) -> Response | HTTPException:
         if error.response is not None or (error.code or 500) < 400:
             return error  # a host's own response, or a redirect
         error = from_http_exception(error)
+    if not isinstance(error, APIError) and (answer := _answer_of_host(error)) is not None:
+        error = answer
     if not isinstance(error, APIError):
         log.opt(exception=error).error(
             "unforeseen error in {} {}", shorten(request.method), shorten(request.path, LOG_LIMIT)
@@ -99,13 +104,35 @@ def from_http_exception(error: HTTPException) -> APIError:
     if status >= 500:
         return APIError(reason, status=status)
     headers = {"Retry-After": str(error.retry_after)} if getattr(error, "retry_after", None) else {}  # type: ignore[attr-defined]
+    return _as_api_error(status, reason or f"The request was refused: {error.name}.", headers)
+
+
+def _as_api_error(status: int, message: str | None, headers: dict[str, str]) -> APIError:
+    if status >= 500:
+        return APIError(message, status=status)
     return InvalidRequest(
-        reason or f"The request was refused: {error.name}.",
+        message or "The request was refused.",
         status=status,
         type=TYPES.get(status),
         code=_CODES.get(status),
         headers=headers,
     )
+
+
+def _answer_of_host(error: Exception) -> APIError | None:
+    """What the application's own handler for the class of *error* answers: a login may raise one of its exceptions."""
+    handlers = current_app.error_handler_spec.get(None, {}).get(None, {})
+    # Its handlers for Python's own exceptions would also take faults of ours.
+    kinds = [kind for kind in type(error).__mro__ if kind.__module__ != "builtins"]
+    handler = next((handlers[kind] for kind in kinds if kind in handlers), None)
+    if handler is None:
+        return None
+    response = current_app.make_response(current_app.ensure_sync(handler)(error))
+    if response.status_code < 400:
+        return None
+    told = response.get_json(silent=True) if response.is_json else None
+    texts = [value for value in told.values() if isinstance(value, str)] if isinstance(told, dict) else []
+    return _as_api_error(response.status_code, shorten(texts[0], REASON_LIMIT) if texts else None, {})
 
 
 def _reason(error: HTTPException) -> str | None:

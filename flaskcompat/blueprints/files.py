@@ -35,7 +35,7 @@ from flaskcompat.runtime.bridge import bridge
 from flaskcompat.runtime.input_files import file_access
 from flaskcompat.runtime.invoke import Extras
 from flaskcompat.runtime.registry import Model
-from flaskcompat.runtime.run_context import RunContext, make_run_context, run_contexts
+from flaskcompat.runtime.run_context import RunContext, TaskContext, make_run_context, run_contexts
 from flaskcompat.runtime.state import State
 from flaskcompat.runtime.wrapper import Headers, implements
 from flaskcompat.schemas import FileObject
@@ -240,7 +240,7 @@ def _keep(
         context = copy_context()
         kept = context.run(model.wrapper.run_file_upload, filename, content_type, content, purpose, **kwargs)
         if inspect.isawaitable(kept):
-            kept = bridge.run(_awaited(kept, make_run_context()), context, model.name)
+            kept = bridge.run(_awaited(kept, TaskContext(make_run_context())), context, model.name)
         if not isinstance(kept, Mapping):
             raise WrapperContractError(f"run_file_upload returned {type(kept).__name__}, not a dict")
     except BaseException as error:

@@ -56,8 +56,11 @@ class APIBlueprint(Blueprint):
     def _note_registration(self, setup: BlueprintSetupState) -> None:
         self._registered.append((ref(setup.app), endpoint_prefix(setup).rstrip(".")))
         parent = setup.app.blueprints.get(setup.name_prefix)
-        if parent is not None and setup.subdomain is None:  # Flask 2.2 does not hand it down
-            setup.subdomain = parent.subdomain
+        if parent is not None:
+            # Old versions of extensions compare it with `request.blueprint`.
+            self.name = endpoint_prefix(setup).rstrip(".")
+            if setup.subdomain is None:  # Flask 2.2 does not hand it down
+                setup.subdomain = parent.subdomain
 
     def before_request(self, f: Hook) -> Hook:
         return self._add_hook("before_request_funcs", f)

@@ -9,17 +9,19 @@ code ran, so that whatever that code opened is closed there.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
 from copy import copy
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, current_app, g, has_app_context, has_request_context
-from flask.sessions import NullSession
+from flask.sessions import NullSession, SessionMixin
 from werkzeug.local import LocalProxy
 
 from flaskcompat.blueprints.host_database import LentSession, in_current_session, is_row
 from flaskcompat.blueprints.requests import HAS_ONE_CONTEXT, own_context
 from flaskcompat.log import log
+from flaskcompat.runtime.run_context import Start
 
 if TYPE_CHECKING:
     from flask.ctx import AppContext, RequestContext
@@ -36,7 +38,6 @@ class RunContexts:
     def __init__(self, *, request_waits: bool) -> None:
         self._request_waits = request_waits
         self._lent: LentSession | None = None
-        self._lends = request_waits  # to the first part alone: later ones begin before that one has ended
 
     def __enter__(self) -> RunContexts:
         return self
@@ -45,48 +46,58 @@ class RunContexts:
         if self._lent is not None:
             self._lent.end()
 
-    def make(self, beside: bool) -> AbstractContextManager[None]:
-        """Contexts for a part that the current code begins.
-
-        :param beside: whether that part runs beside the code that begins it.
-        """
+    def make(self, start: Start) -> AbstractContextManager[None]:
+        """Contexts for a part that the current code begins."""
         if not has_app_context():
             return nullcontext()
-        app = current_app._get_current_object()  # type: ignore[attr-defined]
-        context = None
-        if has_request_context():
-            context = _copy_for_response() if self._request_waits else _with_copied_session(own_context())
-        lent = None
-        if self._lends and not beside:
-            self._lends = False
-            lent = self._lent = LentSession.of_current_context()
-        return FlaskRunContext(app, context, _values_of_g(), lent, warns_of_session=not self._request_waits)
+        part = FlaskRunContext(self._request_waits, start)
+        if start != "beside":
+            part.borrow(self._lend(start))
+        return part
+
+    def _lend(self, start: Start) -> LentSession | None:
+        if (lender := _part.get()) is not None:
+            return lender.lend(start)
+        if not self._request_waits or self._lent is not None:
+            return None
+        self._lent = LentSession.of_current_context(new=False)
+        return self._lent and self._lent.promise()
 
 
 class FlaskRunContext:
     """An application context, and a request context where there is a request, for one part of a run.
 
-    :param request_context: one that has not been pushed.
-    :param values: what ``g`` holds at the beginning.
-    :param lent: the database session of the request.
-    :param warns_of_session: warn if the session has been changed.
+    Made in the context of the code that begins the part, from which it takes the request and the values on ``g``.
     """
 
-    def __init__(
-        self,
-        app: Flask,
-        request_context: RequestContext | None,
-        values: dict[str, Any],
-        lent: LentSession | None,
-        *,
-        warns_of_session: bool,
-    ) -> None:
-        self._app = app
-        self._request_context = request_context
-        self._values = values
-        self._lent = lent
-        self._warns_of_session = warns_of_session
+    def __init__(self, request_waits: bool, start: Start) -> None:
+        self._app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+        self._start = start
+        self._starter_g: Any = g._get_current_object()
+        self._values = _values_of(self._starter_g)
+        self._request_context = _copy_for_response() if has_request_context() else None
+        # The answer's headers do not wait for this part: what it writes to the session is lost.
+        self._lost_session: SessionMixin | None = None
+        if self._request_context is not None and not request_waits:
+            self._lost_session = _copied_session(own_context())
+            if self._lost_session is not None:
+                self._request_context = _with_session(own_context(), self._lost_session)
+        self._borrowed: LentSession | None = None
+        self._own: LentSession | None = None
         self._pushed: list[AppContext | RequestContext] = []
+
+    def borrow(self, session: LentSession | None) -> None:
+        """Use that database session in place of one of its own."""
+        self._borrowed = session
+
+    def lend(self, start: Start) -> LentSession | None:
+        """The database session of this part, which is the current one, for a part that it begins."""
+        session = self._borrowed or self._own
+        if session is None:
+            session = self._own = LentSession.of_current_context(new=True)
+        if session is None or (start == "call" and not session.begin_call()):
+            return None
+        return session.promise()
 
     def __enter__(self) -> None:
         try:
@@ -94,10 +105,11 @@ class FlaskRunContext:
                 self._push(self._app.app_context())
             if self._request_context is not None:
                 self._push(self._request_context)
-            if self._lent is not None:
-                self._lent.use()
+            if self._borrowed is not None:
+                self._borrowed.use()
             for name, value in self._values.items():
                 set_on_g(name, value)
+            _part.set(self)
         except BaseException as error:
             self._leave(error)
             raise
@@ -105,10 +117,19 @@ class FlaskRunContext:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        context = self._request_context
-        if self._warns_of_session and context is not None and context.session.modified:
-            log.warning("the session was changed after the headers had been sent: the change is lost")
-        self._leave(error)
+        try:
+            if self._lost_session is not None and self._lost_session.modified:
+                log.warning("the session was changed after the headers had been sent: the change is lost")
+            if self._start != "after":
+                self._return_values()
+        finally:
+            self._leave(error)
+
+    def _return_values(self) -> None:
+        """Let the code that began this part find on ``g`` what the part has put there."""
+        for name, value in _values_of(g._get_current_object()).items():
+            if not is_row(value) and self._values.get(name) is not value:
+                setattr(self._starter_g, name, value)
 
     def _push(self, context: AppContext | RequestContext) -> None:
         # The request has been matched: to do it again would call the application's URL converters again.
@@ -120,8 +141,12 @@ class FlaskRunContext:
             context.url_adapter = adapter
 
     def _leave(self, error: BaseException | None) -> None:
-        if self._lent is not None:
-            self._lent.release()
+        if self._own is not None:
+            self._own.end()
+        if self._borrowed is not None:
+            self._borrowed.release()
+            if self._start == "call":
+                self._borrowed.end_call()
         while self._pushed:
             try:
                 self._pushed.pop().pop(error)
@@ -129,27 +154,30 @@ class FlaskRunContext:
                 log.opt(exception=failure).error("a teardown function of the application failed after a run")
 
 
+_part: ContextVar[FlaskRunContext | None] = ContextVar("flaskcompat_part", default=None)
+
+
 # -- g -------------------------------------------------------------------------------------------------------
 
 
-def _values_of_g() -> dict[str, Any]:
-    """What a run finds on its own ``g``.
+def _values_of(values: Any) -> dict[str, Any]:
+    """What a run finds on its own ``g``, from that of the code that begins it.
 
-    Everything on the current one, except values that have a ``close`` method and objects that an extension keeps
-    under a private name: those belong to the current context, and the run makes its own when it asks for them.
+    Everything, except values that have a ``close`` method and objects that an extension keeps under a private name:
+    those belong to their context, and the run makes its own when it asks for them.
     """
-    return {name: value for name in g if _crosses(name, value := g.get(name))}
+    return {name: value for name, value in list(vars(values).items()) if _crosses(name, value)}
 
 
 def _crosses(name: str, value: Any) -> bool:
-    if isinstance(value, LocalProxy):  # finds what it stands for in the context where it is used
+    if isinstance(value, LocalProxy) or is_row(value):  # these are made to fit the context where they are used
         return True
     try:
         if callable(getattr(value, "close", None)):
             return False
     except Exception:  # an object that cannot be asked
         return False
-    return not name.startswith("_") or type(value).__module__ == "builtins" or is_row(value)
+    return not name.startswith("_") or type(value).__module__ == "builtins"
 
 
 def set_on_g(name: str, value: Any) -> None:
@@ -169,17 +197,35 @@ def set_on_g(name: str, value: Any) -> None:
 def _copy_for_response() -> RequestContext:
     """A copy of the current request context, whose session and ``after_this_request`` reach the response."""
     context = own_context()
-    copied = context.copy()
+    copied = _with_attributes(context, context.copy())
     copied._after_request_functions = context._after_request_functions
     return copied
 
 
-def _with_copied_session(context: RequestContext) -> RequestContext:
-    """A request context as *context*, whose session is a copy that nobody saves."""
-    original = context.session
-    if isinstance(original, NullSession):
-        return context.copy()
-    copied = copy(original)
-    copied.modified = False
+def _with_session(context: RequestContext, session: SessionMixin) -> RequestContext:
+    """A request context as *context*, with another *session*."""
     environ: dict[str, Any] = {} if HAS_ONE_CONTEXT else {"environ": context.request.environ}
-    return type(context)(context.app, request=context.request, session=copied, **environ)
+    made = type(context)(context.app, request=context.request, session=session, **environ)
+    return _with_attributes(context, made)
+
+
+def _copied_session(context: RequestContext) -> SessionMixin | None:
+    """A copy of the session that nobody saves; None if there is no session, or its class has no copies."""
+    # Asked for by its public name, Flask marks it as accessed, and the response varies with the cookie.
+    original: SessionMixin | None = getattr(context, "_session", None)
+    try:
+        copied = copy(context.session if original is None else original)
+        if isinstance(copied, NullSession):
+            return None
+        copied.modified = False
+        return copied
+    except Exception:
+        return None
+
+
+def _with_attributes(context: RequestContext, made: RequestContext) -> RequestContext:
+    """*made* with what an application or an extension has put on *context* itself."""
+    for name, value in vars(context).items():
+        if name not in vars(made) and _crosses(name, value):
+            setattr(made, name, value)
+    return made

@@ -20,7 +20,7 @@ from typing import Any, NoReturn, TypeVar
 from flaskcompat.fork import reset_in_child
 from flaskcompat.log import log
 from flaskcompat.runtime.abandon import Abandoned
-from flaskcompat.runtime.run_context import current_task_context
+from flaskcompat.runtime.run_context import current_task_context, with_own_context
 from flaskcompat.runtime.watcher import watcher
 
 T = TypeVar("T")
@@ -359,9 +359,11 @@ class AsyncBridge:
 
 
 class _Executor(ThreadPoolExecutor):
-    """Keeps the context of a run until the calls that were made in it have ended."""
+    """Calls functions in contexts of their own where that is possible; else keeps that of the run until they end."""
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        if (apart := with_own_context(fn)) is not None:
+            return super().submit(apart, *args, **kwargs)
         context = current_task_context()
         if context is None or not context.hold():
             return super().submit(fn, *args, **kwargs)

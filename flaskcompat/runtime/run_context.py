@@ -11,15 +11,21 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import Context, ContextVar
+from functools import partial
 from types import TracebackType
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
 
 #: Surrounds one part of a run's code. Leaving it neither raises nor suppresses what the part raised.
 RunContext = AbstractContextManager[None]
-#: Makes a context; told whether the part runs beside the code that starts it.
-MakeRunContext = Callable[[bool], RunContext]
+#: How a part of a run stands to the code that starts it: it runs ``after`` that code, or while that code waits for the
+#: run's end; it runs ``beside`` that code; or it is a ``call`` in the executor, which that code mostly waits for.
+Start = Literal["after", "beside", "call"]
+MakeRunContext = Callable[[Start], RunContext]
 
 
-def _no_context(beside: bool) -> RunContext:
+def _no_context(start: Start) -> RunContext:
     return nullcontext()
 
 
@@ -39,19 +45,33 @@ def run_contexts(make: MakeRunContext) -> Iterator[None]:
         _make.reset(token)
 
 
-def make_run_context(*, beside: bool = False) -> RunContext:
-    """A context for a part of the current run, to be entered by the thread or task that runs it.
+def make_run_context(start: Start = "after") -> RunContext:
+    """A context for a part of the current run, to be entered by the thread or task that runs it."""
+    return _make.get()(start)
 
-    :param beside: whether the part runs beside the code that starts it, rather than after it or while it waits.
+
+def with_own_context(call: Callable[..., T]) -> Callable[..., T] | None:
+    """*call* in a run context of its own, for a thread of the executor.
+
+    None if *call* is not one of :func:`asyncio.to_thread`, or is not made by a run: its context variables, in which the
+    context has to be entered, cannot be told.
     """
-    return _make.get()(beside)
+    variables = getattr(getattr(call, "func", None), "__self__", None)
+    if not isinstance(call, partial) or not isinstance(variables, Context) or _make.get() is _no_context:
+        return None
+    return partial(variables.run, _call_in, make_run_context("call"), *call.args, **call.keywords)
+
+
+def _call_in(surroundings: RunContext, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    with surroundings:
+        return function(*args, **kwargs)
 
 
 class TaskContext:
-    """A run context for a task: left when the task and every call that it made in the executor have ended.
+    """A run context for a task: left when the task and every call that shares its context have ended.
 
-    A call in the executor shares the task's context, and cannot be cancelled with the task: it goes on in its thread,
-    and may open something that only leaving the context closes.
+    A call in the executor cannot be cancelled with its task: it goes on in its thread, and may open something that only
+    leaving the context closes. Calls that :func:`with_own_context` knows do not share the context.
     """
 
     def __init__(self, inner: RunContext) -> None:

@@ -135,7 +135,7 @@ class PipelineStream(Generator[StreamItem, None, None]):
 
     def _started(self) -> Buffer:
         buffer, run = Buffer(), copy_context().run
-        args = (self._producer.work, buffer, make_run_context(beside=True))
+        args = (self._producer.work, buffer, make_run_context("beside"))
         threading.Thread(target=run, args=args, name="flaskcompat-pipeline", daemon=True).start()
         return buffer
 
@@ -285,7 +285,7 @@ class _AsyncProducer:
         if not self._shield:
             await self._feed(buffer)
             return
-        work = self._feed_apart(buffer, TaskContext(make_run_context(beside=True)))
+        work = self._feed_apart(buffer, TaskContext(make_run_context("beside")))
         task = asyncio.create_task(work, context=copy_context())
         _shielded.add(task)
         task.add_done_callback(_shield_over)

@@ -22,7 +22,7 @@ from flask_login import LoginManager, UserMixin, current_user
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.pool import QueuePool
 
-from flaskcompat import BasePipelineWrapper, FlaskCompat
+from flaskcompat import BasePipelineWrapper, FlaskCompat, get_last_user_message
 
 from .shapes import SHAPES, Work, shaped
 
@@ -236,6 +236,25 @@ class LateVisitAsync(BasePipelineWrapper):
         return self.run_chat_completion_async(model, input_items, body)
 
 
+class Renamer(BasePipelineWrapper):
+    """Changes the row of whom it answers, at different places of a run."""
+
+    def run_chat_completion(self, model: str, messages: Any, body: Any, principal: User) -> Any:
+        if get_last_user_message(messages) == "generator":
+            return self._renamed(principal)
+        return self._renamed_late(principal)
+
+    def _renamed(self, principal: User) -> Iterator[str]:
+        principal.name += "!"
+        db.session.commit()
+        yield "ok"
+
+    async def _renamed_late(self, principal: User) -> AsyncIterator[str]:
+        principal.name += "!"
+        db.session.commit()
+        yield "ok"
+
+
 # -- the application -----------------------------------------------------------------------------------------
 
 
@@ -293,6 +312,13 @@ def create_app(database: str) -> Flask:
         session["_user_id"] = "1"
         return "ok"
 
+    @app.get("/name")
+    def rename() -> str:
+        user = db.session.get(User, 1) if hasattr(db.session, "get") else User.query.get(1)
+        name, user.name = user.name, "ada"
+        db.session.commit()
+        return str(name)
+
     @app.get("/visits")
     def tell_visits() -> str:
         return str(session.get("visits", 0))
@@ -319,7 +345,7 @@ def create_app(database: str) -> Flask:
     for work, do in WORKS.items():
         for shape in SHAPES:
             compat.registry.add(f"{work} in {shape}", shaped(shape, do))
-    for model in (Slow, SlowAsync, SlowCall, Greeting, LateVisit, LateVisitAsync):
+    for model in (Slow, SlowAsync, SlowCall, Greeting, LateVisit, LateVisitAsync, Renamer):
         compat.registry.add(model.__name__, model)
     compat.registry.add("principal", Principal)
     compat.registry.add("async principal", AsyncPrincipal)

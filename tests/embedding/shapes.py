@@ -14,7 +14,7 @@ from flaskcompat import BasePipelineWrapper, async_streaming_generator, streamin
 Work = Callable[[], Any]
 
 
-def _pipeline(work: Work) -> Pipeline:
+def pipeline_of(work: Work) -> Pipeline:
     @component
     class Worker:
         @component.output_types(text=str)
@@ -63,7 +63,7 @@ def _iterator(work: Work) -> Any:
 
 
 def _pipeline_run(work: Work) -> Any:
-    pipeline = _pipeline(work)
+    pipeline = pipeline_of(work)
 
     def method(self: Any, *_: Any) -> Any:
         work()
@@ -73,7 +73,7 @@ def _pipeline_run(work: Work) -> Any:
 
 
 def _wrapped_pipeline(work: Work) -> Any:
-    pipeline = _pipeline(work)
+    pipeline = pipeline_of(work)
 
     def method(self: Any, *_: Any) -> Iterator[Any]:
         work()
@@ -92,6 +92,15 @@ def _coroutine(work: Work) -> Any:
     return method
 
 
+def _coroutine_with_call(work: Work) -> Any:
+    async def method(self: Any, *_: Any) -> Any:
+        work()
+        await asyncio.gather(asyncio.to_thread(work), asyncio.to_thread(work))
+        return str(await asyncio.to_thread(work))
+
+    return method
+
+
 def _async_generator(work: Work) -> Any:
     async def method(self: Any, *_: Any) -> AsyncIterator[Any]:
         yield f"{work()} "
@@ -102,7 +111,7 @@ def _async_generator(work: Work) -> Any:
 
 
 def _async_pipeline(work: Work) -> Any:
-    pipeline = _pipeline(work)
+    pipeline = pipeline_of(work)
 
     async def method(self: Any, *_: Any) -> Any:
         work()
@@ -112,7 +121,7 @@ def _async_pipeline(work: Work) -> Any:
 
 
 def _shielded_pipeline(work: Work) -> Any:
-    pipeline = _pipeline(work)
+    pipeline = pipeline_of(work)
 
     async def method(self: Any, *_: Any) -> Any:
         work()
@@ -148,13 +157,21 @@ SHAPES: dict[str, Callable[[Work], Any]] = {
     "pipeline": _pipeline_run,
     "wrapped pipeline": _wrapped_pipeline,
     "coroutine": _coroutine,
+    "coroutine that calls functions in threads": _coroutine_with_call,
     "async generator": _async_generator,
     "async pipeline": _async_pipeline,
     "shielded pipeline": _shielded_pipeline,
     "coroutine that returns a generator": _coroutine_generator,
     "function that returns an async generator": _late_async_generator,
 }
-_ASYNC = ("coroutine", "async generator", "async pipeline", "shielded pipeline", "coroutine that returns a generator")
+_ASYNC = (
+    "coroutine",
+    "coroutine that calls functions in threads",
+    "async generator",
+    "async pipeline",
+    "shielded pipeline",
+    "coroutine that returns a generator",
+)
 
 
 def shaped(shape: str, work: Work) -> BasePipelineWrapper:

@@ -13,7 +13,7 @@ import pytest
 
 from flaskcompat.runtime.bridge import bridge
 
-from ..support import TIMEOUT, eventually, serving
+from ..support import TIMEOUT, chat_body, eventually, serving
 from . import host
 from .asking import WAYS, ask, opened, request_of
 from .shapes import SHAPES
@@ -78,6 +78,18 @@ def test_nothing_uncommitted_is_committed_by_another_request(
 def test_relation_of_principal_loads(url: str, cookies: httpx.Cookies, model: str, way: str) -> None:
     notes = len(_counts(url)["notes"])
     assert ask(f"{url}/ai", way, model, cookies=cookies) == f"ada {notes}"
+
+
+@pytest.mark.usefixtures("faults")
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("part", ["generator", "async generator"])
+def test_changes_of_the_principal_are_committed(url: str, cookies: httpx.Cookies, part: str, stream: bool) -> None:
+    if version("flask-sqlalchemy").startswith("2."):
+        pytest.skip("a session of Flask-SQLAlchemy 2 belongs to its thread")
+    body = chat_body("Renamer", stream=stream, text=part)
+    answer = httpx.post(f"{url}/ai/v1/chat/completions", json=body, cookies=cookies, timeout=TIMEOUT)
+    assert "ok" in answer.text
+    assert httpx.get(f"{url}/name").text == "ada!"
 
 
 # -- however a run ends --------------------------------------------------------------------------------------

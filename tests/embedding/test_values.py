@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from flask import Flask, after_this_request, current_app, g, has_app_context
+from flask import Flask, after_this_request, current_app, g, has_app_context, session
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from werkzeug.local import LocalProxy
 
-from flaskcompat import BasePipelineWrapper, FlaskCompat
+from flaskcompat import BasePipelineWrapper, FlaskCompat, streaming_generator
 
 from ..support import chat_body, eventually, post
+from .shapes import pipeline_of
 
 
 class Resource:
@@ -108,6 +110,72 @@ def test_resource_that_is_opened_when_it_is_asked_for(stream: bool) -> None:
     assert len(opened) == 2 and opened[0] is not opened[1]
     assert all(resource.closed_on is not None for resource in opened)
     assert opened[1].closed_on is not threading.current_thread()
+
+
+@both_ways
+def test_generator_finds_what_a_component_has_put_on_g(stream: bool) -> None:
+    def work() -> str:
+        g.sources = ["a.txt"]
+        return "ok "
+
+    class Wrapped(BasePipelineWrapper):
+        def run_chat_completion(self, model: str, messages: Any, body: Any) -> Iterator[Any]:
+            yield from streaming_generator(pipeline_of(work), pipeline_run_args={"text": "hi"})
+            yield g.sources[0]
+
+    app = Flask("host")
+    FlaskCompat(app).registry.add("m", Wrapped)
+    assert "a.txt" in post(app, "/v1/chat/completions", chat_body(stream=stream)).text
+
+
+class Uncopyable(SecureCookieSession):
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("not to be copied")
+
+
+class Sessions(SecureCookieSessionInterface):
+    session_class = Uncopyable
+
+
+@both_ways
+def test_session_that_cannot_be_copied(stream: bool) -> None:
+    app = Flask("host")
+    app.secret_key = "secret"
+    app.session_interface = Sessions()
+    app.before_request(lambda: session.update(name="ada"))
+    FlaskCompat(app).registry.add("m", Model(lambda: session["name"]))
+    assert "ada" in post(app, "/v1/chat/completions", chat_body(stream=stream)).text
+
+
+class NotLoggedIn(Exception):
+    """What an extension for logins raises, and has a handler for."""
+
+
+def test_error_that_the_host_has_a_handler_for_is_told_as_the_host_tells_it(caplog: pytest.LogCaptureFixture) -> None:
+    app = Flask("host")
+
+    def refuse(*_: Any) -> Any:
+        raise NotLoggedIn
+
+    app.register_error_handler(NotLoggedIn, lambda _: ({"msg": "Log in first"}, 401))
+    FlaskCompat(app, authenticate=refuse).registry.add("m", Model(lambda: "ok"))
+    refused = post(app, "/v1/chat/completions", chat_body())
+    assert (refused.status_code, refused.json["error"]["message"]) == (401, "Log in first")
+    assert refused.json["error"]["type"] == "authentication_error"
+    assert not [record for record in caplog.records if record.levelno == logging.ERROR]
+
+
+def test_hook_that_fails_is_told_with_the_id_of_its_request() -> None:
+    app = Flask("host")
+
+    @app.before_request
+    def fail() -> None:
+        raise ValueError("secret")
+
+    FlaskCompat(app).registry.add("m", Model(lambda: "ok"))
+    failed = post(app, "/v1/chat/completions", chat_body())
+    assert failed.status_code == 500 and "secret" not in failed.text
+    assert failed.headers["x-request-id"] in failed.json["error"]["message"]
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
