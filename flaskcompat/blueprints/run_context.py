@@ -75,13 +75,14 @@ class FlaskRunContext:
         self._start = start
         self._starter_g: Any = g._get_current_object()
         self._values = _values_of(self._starter_g)
-        self._request_context = _copy_for_response() if has_request_context() else None
+        self._request_context: RequestContext | None = None
         # The answer's headers do not wait for this part: what it writes to the session is lost.
         self._lost_session: SessionMixin | None = None
-        if self._request_context is not None and not request_waits:
-            self._lost_session = _copied_session(own_context())
-            if self._lost_session is not None:
-                self._request_context = _with_session(own_context(), self._lost_session)
+        if has_request_context():
+            context = own_context()
+            self._lost_session = None if request_waits else _copied_session(context)
+            self._request_context = _copied_context(context, self._lost_session)
+        self._has_been_left = False
         self._borrowed: LentSession | None = None
         self._own: LentSession | None = None
         self._pushed: list[AppContext | RequestContext] = []
@@ -92,6 +93,8 @@ class FlaskRunContext:
 
     def lend(self, start: Start) -> LentSession | None:
         """The database session of this part, which is the current one, for a part that it begins."""
+        if self._has_been_left:  # by code that goes on in a task of its own
+            return None
         session = self._borrowed or self._own
         if session is None:
             session = self._own = LentSession.of_current_context(new=True)
@@ -118,7 +121,7 @@ class FlaskRunContext:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            if self._lost_session is not None and self._lost_session.modified:
+            if getattr(self._lost_session, "modified", False):
                 log.warning("the session was changed after the headers had been sent: the change is lost")
             if self._start != "after":
                 self._return_values()
@@ -141,6 +144,7 @@ class FlaskRunContext:
             context.url_adapter = adapter
 
     def _leave(self, error: BaseException | None) -> None:
+        self._has_been_left = True
         if self._own is not None:
             self._own.end()
         if self._borrowed is not None:
@@ -194,19 +198,23 @@ def set_on_g(name: str, value: Any) -> None:
 # -- the session ---------------------------------------------------------------------------------------------
 
 
-def _copy_for_response() -> RequestContext:
-    """A copy of the current request context, whose session and ``after_this_request`` reach the response."""
-    context = own_context()
-    copied = _with_attributes(context, context.copy())
-    copied._after_request_functions = context._after_request_functions
-    return copied
+def _copied_context(context: RequestContext, session: SessionMixin | None) -> RequestContext:
+    """A copy of *context* that has not been pushed.
 
-
-def _with_session(context: RequestContext, session: SessionMixin) -> RequestContext:
-    """A request context as *context*, with another *session*."""
-    environ: dict[str, Any] = {} if HAS_ONE_CONTEXT else {"environ": context.request.environ}
-    made = type(context)(context.app, request=context.request, session=session, **environ)
-    return _with_attributes(context, made)
+    :param session: its session; if None, the same as that of *context*, and what ``after_this_request`` is given in the
+        copy is called for the response.
+    """
+    if session is None:
+        made = context.copy()
+        made._after_request_functions = context._after_request_functions
+    else:
+        environ: dict[str, Any] = {} if HAS_ONE_CONTEXT else {"environ": context.request.environ}
+        made = type(context)(context.app, request=context.request, session=session, **environ)
+    # What the application or an extension has put on the context itself.
+    for name, value in vars(context).items():
+        if name not in vars(made) and _crosses(name, value):
+            setattr(made, name, value)
+    return made
 
 
 def _copied_session(context: RequestContext) -> SessionMixin | None:
@@ -221,11 +229,3 @@ def _copied_session(context: RequestContext) -> SessionMixin | None:
         return copied
     except Exception:
         return None
-
-
-def _with_attributes(context: RequestContext, made: RequestContext) -> RequestContext:
-    """*made* with what an application or an extension has put on *context* itself."""
-    for name, value in vars(context).items():
-        if name not in vars(made) and _crosses(name, value):
-            setattr(made, name, value)
-    return made

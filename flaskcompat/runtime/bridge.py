@@ -363,7 +363,11 @@ class _Executor(ThreadPoolExecutor):
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         if (apart := with_own_context(fn)) is not None:
-            return super().submit(apart, *args, **kwargs)
+            call, skip = apart
+            future = super().submit(call, *args, **kwargs)
+            # Cancelled while it waited for a thread: its context still has to be left.
+            future.add_done_callback(lambda done: skip() if done.cancelled() else None)
+            return future
         context = current_task_context()
         if context is None or not context.hold():
             return super().submit(fn, *args, **kwargs)

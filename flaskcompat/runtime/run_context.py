@@ -50,8 +50,8 @@ def make_run_context(start: Start = "after") -> RunContext:
     return _make.get()(start)
 
 
-def with_own_context(call: Callable[..., T]) -> Callable[..., T] | None:
-    """*call* in a run context of its own, for a thread of the executor.
+def with_own_context(call: Callable[..., T]) -> tuple[Callable[..., T], Callable[[], None]] | None:
+    """*call* in a run context of its own, for a thread of the executor, and what is to be called if it is not called.
 
     None if *call* is not one of :func:`asyncio.to_thread`, or is not made by a run: its context variables, in which the
     context has to be entered, cannot be told.
@@ -59,7 +59,9 @@ def with_own_context(call: Callable[..., T]) -> Callable[..., T] | None:
     variables = getattr(getattr(call, "func", None), "__self__", None)
     if not isinstance(call, partial) or not isinstance(variables, Context) or _make.get() is _no_context:
         return None
-    return partial(variables.run, _call_in, make_run_context("call"), *call.args, **call.keywords)
+    surroundings = make_run_context("call")
+    inside = partial(variables.run, _call_in, surroundings, *call.args, **call.keywords)
+    return inside, partial(variables.run, _call_in, surroundings, lambda: None)
 
 
 def _call_in(surroundings: RunContext, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import threading
@@ -15,8 +16,9 @@ from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from werkzeug.local import LocalProxy
 
 from flaskcompat import BasePipelineWrapper, FlaskCompat, streaming_generator
+from flaskcompat.runtime.bridge import EXECUTOR_THREADS
 
-from ..support import chat_body, eventually, post
+from ..support import TIMEOUT, chat_body, eventually, post
 from .shapes import pipeline_of
 
 
@@ -320,3 +322,24 @@ def test_login_is_asked_once_for_a_principal_that_is_no_row(stream: bool) -> Non
     compat.registry.add("m", WithPrincipal(lambda principal: principal))
     assert "ada" in post(app, "/v1/chat/completions", chat_body(stream=stream)).text
     assert asked == [1]
+
+
+def test_call_that_is_cancelled_before_it_has_a_thread_leaves_nothing() -> None:
+    """A run that is cancelled while its call waits for one of the executor's threads."""
+    app, counts = Flask("host"), list[str]()
+    app.teardown_appcontext(lambda _: counts.append("torn down"))
+    released = threading.Event()
+
+    class Caller(BasePipelineWrapper):
+        async def run_chat_completion_async(self, model: str, messages: Any, body: Any) -> str:
+            blocked = [asyncio.to_thread(released.wait, TIMEOUT) for _ in range(EXECUTOR_THREADS)]
+            waiting = asyncio.gather(*blocked, asyncio.to_thread(counts.append, "called"))
+            await asyncio.wait([waiting], timeout=0.2)
+            waiting.cancel()
+            released.set()
+            return "ok"
+
+    FlaskCompat(app).registry.add("m", Caller)
+    assert "ok" in post(app, "/v1/chat/completions", chat_body()).text
+    assert eventually(lambda: counts.count("torn down") == EXECUTOR_THREADS + 3)
+    assert "called" not in counts
