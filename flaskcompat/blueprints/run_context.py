@@ -186,12 +186,14 @@ def _crosses(name: str, value: Any) -> bool:
 
 def set_on_g(name: str, value: Any) -> None:
     """Put *value*, which comes from another context, on the current ``g``."""
-    if is_row(value):
-        try:
+    try:
+        if is_row(value):
             value = in_current_session(value)
-        except LookupError:
-            if name.startswith("_"):  # an extension's: it loads the row again
-                return
+        elif type(value) is dict and any(map(is_row, value.values())):  # as Flask-JWT-Extended keeps its user
+            value = {key: in_current_session(item) if is_row(item) else item for key, item in value.items()}
+    except LookupError:
+        if is_row(value) and name.startswith("_"):  # an extension's: it loads the row again
+            return
     setattr(g, name, value)
 
 

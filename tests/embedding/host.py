@@ -104,6 +104,7 @@ def use_contexts() -> Any:
 
 
 def use_relation() -> Any:
+    assert len(g.user.notes) == len(g._claims["user"].notes)
     return len(current_user.notes)
 
 
@@ -280,6 +281,7 @@ def create_app(database: str) -> Flask:
     def greet() -> None:
         g.greeting = "hello"
         g.user = current_user
+        g._claims = {"user": current_user._get_current_object()}
 
     @app.teardown_request
     def count_teardown(error: BaseException | None) -> None:
