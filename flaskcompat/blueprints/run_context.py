@@ -187,14 +187,22 @@ def _crosses(name: str, value: Any) -> bool:
 def set_on_g(name: str, value: Any) -> None:
     """Put *value*, which comes from another context, on the current ``g``."""
     try:
-        if is_row(value):
-            value = in_current_session(value)
-        elif type(value) is dict and any(map(is_row, value.values())):  # as Flask-JWT-Extended keeps its user
-            value = {key: in_current_session(item) if is_row(item) else item for key, item in value.items()}
+        value = _fitted(value)
     except LookupError:
         if is_row(value) and name.startswith("_"):  # an extension's: it loads the row again
             return
     setattr(g, name, value)
+
+
+def _fitted(value: Any) -> Any:
+    """*value* with rows of the current session in place of those of another one."""
+    if is_row(value):
+        return in_current_session(value)
+    if type(value) is dict and any(map(is_row, value.values())):
+        return {key: in_current_session(item) if is_row(item) else item for key, item in value.items()}
+    if type(value) in (list, tuple) and any(map(is_row, value)):
+        return type(value)(in_current_session(item) if is_row(item) else item for item in value)
+    return value
 
 
 # -- the session ---------------------------------------------------------------------------------------------
