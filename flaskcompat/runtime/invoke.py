@@ -255,7 +255,7 @@ class Run:
 _workers: dict[threading.Thread, Run] = {}
 
 
-def _end_workers(timeout: float = 1.0) -> None:
+def _end_workers(timeout: float = 0.3) -> None:
     """Let all worker threads leave their contexts: they are daemons, which the end of the process stops anywhere.
 
     :param timeout: seconds to wait; a wrapper that blocks its thread cannot be ended.
