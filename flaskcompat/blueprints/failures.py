@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 from weakref import WeakSet
 
@@ -91,7 +92,7 @@ _CODES = {401: "invalid_api_key", 403: "permission_denied", 429: "rate_limit_exc
 
 
 def from_http_exception(error: HTTPException) -> APIError:
-    """Werkzeug's exception as one of ours, with the reason that a host's hook has given."""
+    """Convert Werkzeug's exception to an :class:`APIError`, and keep the reason that a hook gave."""
     status = error.code or 500
     reason = _reason(error)
     match status:
@@ -104,14 +105,12 @@ def from_http_exception(error: HTTPException) -> APIError:
     if status >= 500:
         return APIError(reason, status=status)
     headers = {"Retry-After": str(error.retry_after)} if getattr(error, "retry_after", None) else {}  # type: ignore[attr-defined]
-    return _as_api_error(status, reason or f"The request was refused: {error.name}.", headers)
+    return _refusal(status, reason or f"The request was refused: {error.name}.", headers)
 
 
-def _as_api_error(status: int, message: str | None, headers: dict[str, str]) -> APIError:
-    if status >= 500:
-        return APIError(message, status=status)
+def _refusal(status: int, message: str, headers: Mapping[str, str] | None = None) -> InvalidRequest:
     return InvalidRequest(
-        message or "The request was refused.",
+        message,
         status=status,
         type=TYPES.get(status),
         code=_CODES.get(status),
@@ -120,19 +119,26 @@ def _as_api_error(status: int, message: str | None, headers: dict[str, str]) -> 
 
 
 def _answer_of_host(error: Exception) -> APIError | None:
-    """What the application's own handler for the class of *error* answers: a login may raise one of its exceptions."""
+    """The refusal that the application's own handler for the class of *error* returns; None if there is none.
+
+    Extensions for logins raise exceptions of their own and register handlers for them.
+    """
     handlers = current_app.error_handler_spec.get(None, {}).get(None, {})
-    # Its handlers for Python's own exceptions would also take faults of ours.
+    # Handlers for built-in exceptions are skipped: they would also handle our own bugs.
     kinds = [kind for kind in type(error).__mro__ if kind.__module__ != "builtins"]
     handler = next((handlers[kind] for kind in kinds if kind in handlers), None)
     if handler is None:
         return None
-    response = current_app.make_response(current_app.ensure_sync(handler)(error))
-    if response.status_code < 400:
+    try:
+        response = current_app.make_response(current_app.ensure_sync(handler)(error))
+    except Exception as failed:
+        log.opt(exception=failed).error("the application's handler for {} failed", type(error).__name__)
+        return None
+    if not 400 <= response.status_code < 500:  # a 500 is a failure: it is logged, and its text is not repeated
         return None
     told = response.get_json(silent=True) if response.is_json else None
     texts = [value for value in told.values() if isinstance(value, str)] if isinstance(told, dict) else []
-    return _as_api_error(response.status_code, shorten(texts[0], REASON_LIMIT) if texts else None, {})
+    return _refusal(response.status_code, shorten(texts[0], REASON_LIMIT) if texts else "The request was refused.")
 
 
 def _reason(error: HTTPException) -> str | None:

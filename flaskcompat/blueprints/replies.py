@@ -79,10 +79,7 @@ def reply(
             elsewhere = stream or limits.total > 0 or limits.between > 0 or not replaceable
             extras = {"headers": lambda: Headers(request.headers), "principal": lambda: principal_for_run(state)}
             tell = partial(failure, label=label, tracebacks=config["FLASKCOMPAT_TRACEBACKS"])
-            with (
-                file_access(state.stores.files, owner, state.fetcher),
-                run_contexts(contexts.make),
-            ):
+            with file_access(state.stores.files, owner, state.fetcher), run_contexts(contexts.make):
                 run = invoke(model, method, payload, body, extras, ticket, elsewhere=elsewhere, tell=tell)
         except BaseException as error:
             ticket.reader_done()

@@ -228,7 +228,7 @@ def _copied_context(context: RequestContext, session: SessionMixin | None) -> Re
 
 
 def _copied_session(context: RequestContext) -> SessionMixin | None:
-    """A copy of the session that nobody saves; None if there is no session, or its class has no copies."""
+    """A copy of the session that is not saved; None if the session is a null session or cannot be copied."""
     # Asked for by its public name, Flask marks it as accessed, and the response varies with the cookie.
     original: SessionMixin | None = getattr(context, "_session", None)
     try:

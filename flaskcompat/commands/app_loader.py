@@ -1,4 +1,4 @@
-"""Loads the application that the ``flaskcompat`` command works on; what goes wrong is told in one line."""
+"""Loads the application that the ``flaskcompat`` command works on, and reports errors in one line."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _default_app() -> Flask:
 def _tell_of_another_app() -> None:
     """Say that an app in the current folder is not loaded, if it uses this package: ``flask`` would load it."""
     for name in ("wsgi.py", "app.py"):
-        with suppress(OSError):  # most often, there is no such file
+        with suppress(OSError):  # usually the file does not exist
             if b"flaskcompat" in Path(name).read_bytes():
                 click.echo(f"{name} is not loaded. To work on its app: flaskcompat --app {name} ...", err=True)
 

@@ -343,3 +343,20 @@ def test_call_that_is_cancelled_before_it_has_a_thread_leaves_nothing() -> None:
     assert "ok" in post(app, "/v1/chat/completions", chat_body()).text
     assert eventually(lambda: counts.count("torn down") == EXECUTOR_THREADS + 3)
     assert "called" not in counts
+
+
+@pytest.mark.parametrize("handler", [lambda _: ("secret", 500), lambda _: 1 / 0], ids=["a 500", "fails"])
+def test_failure_of_the_host_s_own_handler_is_logged_and_not_repeated(
+    handler: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = Flask("host")
+
+    def refuse(*_: Any) -> Any:
+        raise NotLoggedIn
+
+    app.register_error_handler(NotLoggedIn, handler)
+    FlaskCompat(app, authenticate=refuse).registry.add("m", Model(lambda: "ok"))
+    failed = post(app, "/v1/chat/completions", chat_body())
+    assert failed.status_code == 500 and "secret" not in failed.text
+    assert failed.json["error"]["type"] == "server_error"
+    assert "unforeseen error" in caplog.text
